@@ -1,0 +1,162 @@
+// Engine: the model, its memory and the one thread that runs it, behind a queue of requests.
+//
+// The server sees this header, request.h and engine/base, and nothing else of the engine.
+#ifndef MOELIGHT_ENGINE_ENGINE_H_
+#define MOELIGHT_ENGINE_ENGINE_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include "engine/base/lane.h"
+#include "engine/base/logger.h"
+#include "engine/request.h"
+
+namespace moelight {
+
+// Values of the configuration's `engine` section; the defaults are the documented ones.
+struct EngineOptions {
+  std::string model;                 // folder in the Hugging Face layout
+  std::string device = "auto";       // auto | a row of engine/backend/backends.cc
+  std::string load_format = "auto";  // auto | safetensors | dummy
+  std::string schedule = "auto";     // auto | a row of engine/pipeline/step_plan.cc
+  int64_t host_memory_bytes = 0;     // cap on host arenas; 0: half of what is free at start
+  int32_t cpu_threads = 0;           // 0: all cores but one, at least one
+  int32_t max_running_sequences = 256;
+  int32_t max_step_tokens = 2048;      // prompt and decode tokens in one step
+  int32_t max_model_len = 0;           // 0: the model's max_position_embeddings
+  int32_t kv_page_tokens = 16;         // token positions per KV page
+  int32_t max_queued_requests = 1024;  // submitted and not yet running
+  int32_t tokenizer_threads = 1;
+};
+
+struct ModelInfo {
+  std::string name;          // last part of the folder's path
+  std::string architecture;  // config.json's architectures[0]
+  int64_t num_parameters = 0;
+  int64_t num_active_parameters = 0;  // used for one token
+  int32_t vocab_size = 0;
+  int32_t max_model_len = 0;  // prompt and output together
+  bool has_chat_template = false;
+};
+
+struct MemoryUse {
+  std::string tier;  // "host" or "gpu"
+  std::string tag;   // "weights", "kv_cache", "activations"
+  int64_t bytes = 0;
+};
+
+// What was decided at start.
+struct PlanInfo {
+  std::string
+      backend;  // name and instruction set or device, for example "cpu (avx512_bf16, 2 threads)"
+  std::string schedule;
+  int32_t max_running_sequences = 0;
+  int32_t max_step_tokens = 0;
+  int32_t num_micro_batches = 0;
+  int32_t kv_page_tokens = 0;
+  int64_t num_kv_pages = 0;
+  std::vector<MemoryUse> memory;
+};
+
+// Levels at one moment.
+struct EngineStats {
+  int64_t num_queued = 0;   // submitted, waiting for tokenization or a place in the batch
+  int64_t num_running = 0;  // sequences in the batch
+  int64_t num_kv_pages_used = 0;
+  int64_t num_kv_pages = 0;
+};
+
+// One step, as measured.
+struct StepStats {
+  int32_t num_decode_tokens = 0;
+  int32_t num_prefill_tokens = 0;
+  double step_us = 0;
+  std::array<double, kNumLanes> lane_busy_us = {};   // by Lane
+  std::array<double, kNumLanes> lane_stall_us = {};  // waiting for another lane's task
+  int64_t h2d_bytes = 0;
+  int64_t d2h_bytes = 0;
+  double transfer_overlapped_us = 0;  // transfer time during which a compute lane was busy
+};
+
+// One request that ended, for histograms.
+struct RequestStats {
+  int32_t num_prompt_tokens = 0;
+  int32_t num_generated_tokens = 0;
+  double queue_seconds = 0;  // from Submit to the first step
+  double e2e_seconds = 0;    // from Submit to OnFinish
+};
+
+// Receives measurements. Called on the engine's threads, concurrently; must not block.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnStep(const StepStats& stats) = 0;
+  virtual void OnRequestFinished(const GenerateResult& result, const RequestStats& stats) = 0;
+};
+
+// Receives one request's output. Called on one of the engine's threads, one call at a time; must
+// not block.
+class TokenSink {
+ public:
+  virtual ~TokenSink() = default;
+  // Only if GenerateRequest::stream.
+  virtual void OnDelta(TokenDelta delta) = 0;
+  // Exactly once, last. The sink may be destroyed from within.
+  virtual void OnFinish(GenerateResult result) = 0;
+};
+
+struct TokenizeResult {
+  std::vector<TokenId> token_ids;
+  std::vector<std::string> tokens;  // each id as text
+  std::string text;                 // after the chat template; empty for token ids
+};
+
+class Engine {
+ public:
+  // Loads the model and starts the threads; blocks until the first request could run. `logger` and
+  // `observer` (may be null) must outlive the engine.
+  // Errors: NotFound or InvalidArgument naming file, field or tensor; ResourceExhausted naming the
+  // memory that is too small and the key to change.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
+                                                        Logger& logger, EngineObserver* observer);
+
+  // Cancels everything (each open sink gets OnFinish with CANCELLED) and joins the threads.
+  virtual ~Engine() = default;
+
+  // Thread-safe, never blocks. On OK, `sink` is called until OnFinish and must live until then; bad
+  // prompts (too long, not UTF-8, no chat template) are reported through OnFinish. On error it is
+  // never called: ResourceExhausted when the queue is full, InvalidArgument for sampling parameters
+  // out of range, Cancelled while stopping.
+  virtual absl::StatusOr<RequestId> Submit(GenerateRequest request, TokenSink* sink) = 0;
+
+  // Thread-safe, never blocks. The request ends within one step with FinishReason::kCancelled and
+  // what it has so far. Unknown or finished ids are ignored.
+  virtual void Cancel(RequestId id) = 0;
+
+  // Thread-safe, never blocks; `done` is called on a tokenizer thread, or at once with
+  // ResourceExhausted if the queue is full.
+  virtual void Tokenize(PromptInput input,
+                        std::function<void(absl::StatusOr<TokenizeResult>)> done) = 0;
+
+  // Text of one token, for logprobs; U+FFFD where it is only part of a character. Thread-safe.
+  virtual std::string TokenText(TokenId token) const = 0;
+
+  // Thread-safe. A room in the queue has opened since a Submit returned ResourceExhausted: `ready`
+  // is called once on an engine thread. At most one waiter: a later call replaces an earlier one.
+  virtual void NotifyWhenRoom(std::function<void()> ready) = 0;
+
+  virtual const ModelInfo& model() const = 0;
+  virtual const PlanInfo& plan() const = 0;
+  virtual EngineStats Stats() const = 0;  // thread-safe
+};
+
+}  // namespace moelight
+
+#endif  // MOELIGHT_ENGINE_ENGINE_H_
