@@ -75,11 +75,14 @@ struct EngineStats {
 
 // One step, as measured.
 struct StepStats {
+  int32_t num_sequences = 0;  // in the batch; each of them got one token
   int32_t num_decode_tokens = 0;
   int32_t num_prefill_tokens = 0;
   double step_us = 0;
-  std::array<double, kNumLanes> lane_busy_us = {};   // by Lane
-  std::array<double, kNumLanes> lane_stall_us = {};  // waiting for another lane's task
+  std::array<double, kNumLanes> lane_busy_us = {};  // by Lane
+  // [lane][cause]: time a lane stood idle between its tasks because the task it needed was still
+  // running on lane `cause`; on the diagonal, because nothing had been launched yet.
+  std::array<std::array<double, kNumLanes>, kNumLanes> lane_stall_us = {};
   int64_t h2d_bytes = 0;
   int64_t d2h_bytes = 0;
   double transfer_overlapped_us = 0;  // transfer time during which a compute lane was busy
@@ -127,6 +130,9 @@ class Engine {
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
                                                         Logger& logger, EngineObserver* observer);
 
+  // What Create() would build, from config.json alone: nothing is loaded or allocated.
+  static absl::StatusOr<PlanInfo> Plan(const EngineOptions& options);
+
   // Cancels everything (each open sink gets OnFinish with CANCELLED) and joins the threads.
   virtual ~Engine() = default;
 
@@ -149,7 +155,8 @@ class Engine {
   virtual std::string TokenText(TokenId token) const = 0;
 
   // Thread-safe. A room in the queue has opened since a Submit returned ResourceExhausted: `ready`
-  // is called once on an engine thread. At most one waiter: a later call replaces an earlier one.
+  // is called once, on an engine thread or within this call. At most one waiter: a later call
+  // replaces an earlier one.
   virtual void NotifyWhenRoom(std::function<void()> ready) = 0;
 
   virtual const ModelInfo& model() const = 0;

@@ -84,16 +84,19 @@ struct BackendOptions {
   std::string isa;  // empty: the best this machine has; else a row of the backend's variants
 };
 
-// One row per backend.
+// One row per backend, the fastest first.
 struct BackendEntry {
   absl::string_view name;
   absl::string_view summary;
+  bool in_auto;  // whether "auto" may choose it
+  // FailedPrecondition: this machine cannot run it.
   absl::StatusOr<std::unique_ptr<Backend>> (*create)(const BackendOptions& options);
 };
 absl::Span<const BackendEntry> Backends();
 
 // `name` is a row of Backends(), or "auto": the fastest that this machine can run.
-// InvalidArgument with the list of names otherwise.
+// InvalidArgument with the list of names otherwise, or if an option has no meaning here;
+// FailedPrecondition if this machine cannot run it.
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(absl::string_view name,
                                                        const BackendOptions& options);
 

@@ -1,0 +1,86 @@
+#include "client/connection.h"
+
+#include <absl/strings/str_cat.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include "engine/base/status_macros.h"
+
+namespace moelight::client {
+namespace {
+
+// A chat answer with logprobs for n choices can pass gRPC's default of 4 MiB.
+constexpr int kMaxReceiveBytes = 256 << 20;
+
+// After a restart the server is back within a second; gRPC's own default would look again only
+// after a second at first and up to two minutes later.
+constexpr int kMinReconnectMs = 50;
+constexpr int kMaxReconnectMs = 1000;
+
+// Finds a peer that vanished without closing the connection. Servers refuse idle pings that come
+// more often than every five minutes unless they are configured otherwise.
+constexpr int kKeepaliveMs = 330'000;
+constexpr int kKeepaliveTimeoutMs = 20'000;
+
+grpc::ChannelArguments MakeChannelArguments() {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kMinReconnectMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  // Jobs go to the server that was named, not through a proxy that the shell happens to name.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // Retries are ours: gRPC's transparent ones would hide from AppendRows that a stream began anew.
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  // Two clients of one process must not share a connection whose back-off state they then share.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetUserAgentPrefix("moelight-client");
+  return arguments;
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
+    const std::optional<TlsOptions>& tls) {
+  if (!tls.has_value()) return grpc::InsecureChannelCredentials();
+  if (tls->cert_pem.empty() != tls->key_pem.empty()) {
+    return absl::InvalidArgumentError(
+        "a client certificate needs its key and a key its certificate; only one was given");
+  }
+  grpc::SslCredentialsOptions options;
+  options.pem_root_certs = tls->ca_pem;
+  options.pem_cert_chain = tls->cert_pem;
+  options.pem_private_key = tls->key_pem;
+  return grpc::SslCredentials(options);
+}
+
+// "HOST:PORT" with a port from 1 to 65535; an IPv6 host stands in brackets.
+absl::Status CheckAddress(const std::string& server) {
+  const size_t colon = server.rfind(':');
+  int port = 0;
+  if (colon == std::string::npos || colon == 0 ||
+      !absl::SimpleAtoi(server.substr(colon + 1), &port) || port < 1 || port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("server address \"", server, "\" is not HOST:PORT"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Connection>> Connection::Create(ClientOptions options) {
+  RETURN_IF_ERROR(CheckAddress(options.server));
+  ASSIGN_OR_RETURN(std::shared_ptr<grpc::ChannelCredentials> credentials,
+                   MakeCredentials(options.tls));
+  std::shared_ptr<grpc::Channel> channel =
+      grpc::CreateCustomChannel(options.server, credentials, MakeChannelArguments());
+  return std::unique_ptr<Connection>(new Connection(std::move(options), std::move(channel)));
+}
+
+Connection::Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel)
+    : options_(std::move(options)),
+      jobs_(v1::BatchJobService::NewStub(channel)),
+      inference_(v1::InferenceService::NewStub(channel)),
+      admin_(v1::AdminService::NewStub(channel)) {}
+
+}  // namespace moelight::client

@@ -1,0 +1,57 @@
+// CpuContext: what all ops of a cpu backend share: kernels, threads, and scratch per thread.
+#ifndef MOELIGHT_ENGINE_BACKEND_CPU_CPU_CONTEXT_H_
+#define MOELIGHT_ENGINE_BACKEND_CPU_CPU_CONTEXT_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "engine/backend/cpu/aligned_buffer.h"
+#include "engine/backend/cpu/isa.h"
+#include "engine/base/parallel.h"
+
+namespace moelight {
+
+// Work that one thread does in about as long as fork and join take (2 us), below which a loop is
+// not split: multiply-adds of a matrix product, and elements that are read, scaled and written.
+inline constexpr int64_t kMinTaskMacs = 256 << 10;
+inline constexpr int64_t kMinTaskElements = 32 << 10;
+// Ranges per thread, so that a thread that was late or met longer work evens out.
+inline constexpr int64_t kTasksPerThread = 4;
+
+class CpuContext {
+ public:
+  CpuContext(const CpuIsa& isa, int num_threads)
+      : kernels(*isa.kernels), isa_name(isa.name), runner(num_threads) {}
+
+  // Scratch for each worker. Called by Reserve() only.
+  absl::Status ReserveWorkerBytes(int64_t bytes) {
+    worker_bytes_ = AlignedBuffer::Padded(bytes);
+    return workers_.Resize(worker_bytes_ * runner.num_threads(), "scratch of the cpu backend");
+  }
+  // The scratch of the worker that calls.
+  char* WorkerScratch(int64_t bytes) const {
+    CHECK_LE(bytes, worker_bytes_) << "beyond Reserve()";
+    return workers_.as<char>() + runner.WorkerIndex() * worker_bytes_;
+  }
+
+  // Runs body(row) for all rows of `num_cols` elements each.
+  template <typename Body>
+  void ForRows(int64_t num_rows, int64_t num_cols, const Body& body) {
+    const int64_t grain = kMinTaskElements / std::max<int64_t>(num_cols, 1);
+    runner.For(num_rows, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) body(row);
+    });
+  }
+
+  const CpuKernels& kernels;
+  const absl::string_view isa_name;
+  ParallelRunner runner;
+
+ private:
+  int64_t worker_bytes_ = 0;
+  AlignedBuffer workers_;
+};
+
+}  // namespace moelight
+
+#endif  // MOELIGHT_ENGINE_BACKEND_CPU_CPU_CONTEXT_H_

@@ -1,0 +1,62 @@
+// The MoeFfn and DenseFfn ops of the cpu backend.
+//
+// A dense layer is one expert that sees every token. Rows are cut into chunks of one expert; each
+// wave of chunks runs two loops over (chunk, block of columns): gate and up projection with SwiGLU,
+// then down projection. A last loop adds the experts' rows to y in the order of k.
+//
+// Threads: engine thread. Owns its scratch; allocates in Reserve() only.
+#ifndef MOELIGHT_ENGINE_BACKEND_CPU_FFN_H_
+#define MOELIGHT_ENGINE_BACKEND_CPU_FFN_H_
+
+#include <vector>
+
+#include "engine/backend/cpu/cpu_context.h"
+#include "engine/backend/ops.h"
+
+namespace moelight {
+
+class CpuFfn {
+ public:
+  explicit CpuFfn(CpuContext* context) : context_(context) {}
+
+  static int64_t ScratchBytes(const OpLimits& limits);
+  static int64_t WorkerScratchBytes();
+  absl::Status Reserve(const OpLimits& limits);
+
+  void RunMoe(const MoeFfnArgs& args);
+  void RunDense(const DenseFfnArgs& args);
+
+ private:
+  // Consecutive rows (slots of one expert, or tokens of a dense layer) that share weights.
+  struct Chunk {
+    const FfnWeights* weights;
+    int64_t row_begin;
+    int64_t num_rows;
+  };
+  struct Layer {
+    const float* x;
+    const int32_t* row_ids;  // row r reads x[row_ids[r]]; null: x[r]
+    int64_t hidden_size;
+    int64_t intermediate_size;
+    float* y;  // row r of the down projection
+    bool accumulate;
+  };
+
+  // Cuts rows [begin, end) into chunks, running each wave as it fills.
+  void AddRows(const Layer& layer, const FfnWeights& weights, int64_t begin, int64_t end);
+  // Runs the chunks collected and forgets them.
+  void RunWave(const Layer& layer);
+  void GateUp(const Layer& layer, const Chunk& chunk, int64_t tile_begin, int64_t tile_end);
+  void Down(const Layer& layer, const Chunk& chunk, int64_t tile_begin, int64_t tile_end);
+
+  CpuContext* context_;
+  std::vector<Chunk> chunks_;  // of the wave
+  int64_t wave_begin_ = 0;     // row of h_[0]
+  int64_t wave_rows_ = 0;
+  AlignedBuffer h_;            // [kWaveRows, max_intermediate_size] f32
+  AlignedBuffer expert_rows_;  // [max_tokens * num_experts_per_tok, hidden_size] f32
+};
+
+}  // namespace moelight
+
+#endif  // MOELIGHT_ENGINE_BACKEND_CPU_FFN_H_

@@ -1,0 +1,28 @@
+// The kernels for avx512_bf16. CMakeLists.txt gives this file its target flags; kernels.h says what may
+// be included.
+#include "engine/backend/cpu/kernels.h"
+// clang-format off: each of these builds on the ones before.
+#include "engine/backend/cpu/simd_avx512.h"
+#include "engine/backend/cpu/pairs_bf16-inl.h"
+#include "engine/backend/cpu/gemm-inl.h"
+#include "engine/backend/cpu/rows-inl.h"
+#include "engine/backend/cpu/attention-inl.h"
+// clang-format on
+
+namespace moelight {
+
+const CpuKernels kAvx512Bf16Kernels = {
+    .gemm = Gemm,
+    .attention = Attention,
+    .attention_scratch_bytes = AttentionScratchSize,
+    .rope = Rope,
+    .combine = Combine,
+    .rms_norm = RmsNorm,
+    .swiglu = Swiglu,
+    .router_logits = RouterLogits,
+    .softmax = Softmax,
+    .bf16_to_f32 = Bf16ToF32,
+    .f32_to_bf16 = F32ToBf16,
+};
+
+}  // namespace moelight

@@ -1,0 +1,309 @@
+#include "engine/engine.h"
+
+#include <atomic>
+#include <filesystem>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include <absl/strings/str_cat.h>
+
+#include "engine/active_request.h"
+#include "engine/backend/backend.h"
+#include "engine/base/mutex.h"
+#include "engine/base/status_macros.h"
+#include "engine/engine_plan.h"
+#include "engine/engine_thread.h"
+#include "engine/model/generation_config.h"
+#include "engine/model/model_config.h"
+#include "engine/model/weight_loader.h"
+#include "engine/pipeline/step_runner.h"
+#include "engine/prompt_preparer.h"
+#include "engine/sampling/sampling_defaults.h"
+#include "engine/tokenizer/chat_template.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace moelight {
+namespace {
+
+// The parts of an engine in the order in which they depend on each other; destroyed in reverse.
+struct EngineParts {
+  ModelConfig config;
+  GenerationConfig generation_config;
+  std::unique_ptr<Backend> backend;
+  EnginePlan plan;
+  std::unique_ptr<Tokenizer> tokenizer;         // null: the folder has none
+  std::unique_ptr<ChatTemplate> chat_template;  // null: the folder has none
+  std::unique_ptr<ModelWeights> weights;
+  std::unique_ptr<KvCache> kv_cache;
+  std::unique_ptr<Scheduler> scheduler;
+  std::unique_ptr<StepRunner> step_runner;
+};
+
+int32_t NumCpuThreads(const EngineOptions& options) {
+  if (options.cpu_threads > 0) return options.cpu_threads;
+  // One core is left for RPCs, tokenization and the store.
+  return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()) - 1);
+}
+
+// What can be decided without reading a weight.
+absl::Status DecideParts(const EngineOptions& options, EngineParts* parts) {
+  ASSIGN_OR_RETURN(parts->config, LoadModelConfig(options.model));
+  ASSIGN_OR_RETURN(
+      parts->backend,
+      CreateBackend(options.device, {.num_threads = NumCpuThreads(options), .isa = ""}));
+  ASSIGN_OR_RETURN(parts->plan, MakeEnginePlan(options, parts->config, *parts->backend));
+  return absl::OkStatus();
+}
+
+absl::Status LoadTokenizer(const std::string& folder, EngineParts* parts) {
+  const std::string path = (std::filesystem::path(folder) / "tokenizer.json").string();
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(parts->tokenizer, Tokenizer::FromFile(path));
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat_template =
+      ChatTemplate::FromModelFolder(folder);
+  if (chat_template.ok()) {
+    parts->chat_template = *std::move(chat_template);
+  } else if (!absl::IsNotFound(chat_template.status())) {
+    return chat_template.status();
+  }
+  return absl::OkStatus();
+}
+
+SamplingDefaults MakeSamplingDefaults(const GenerationConfig& config) {
+  SamplingDefaults defaults;
+  defaults.temperature = config.temperature;
+  defaults.top_p = config.top_p;
+  defaults.top_k = config.top_k;
+  defaults.min_p = config.min_p;
+  defaults.repetition_penalty = config.repetition_penalty;
+  defaults.eos_token_ids = config.eos_token_ids;
+  return defaults;
+}
+
+absl::Status BuildParts(const EngineOptions& options, Logger& logger, EngineParts* parts) {
+  RETURN_IF_ERROR(DecideParts(options, parts));
+  ASSIGN_OR_RETURN(parts->generation_config, LoadGenerationConfig(options.model, parts->config));
+  RETURN_IF_ERROR(ValidateSamplingDefaults(MakeSamplingDefaults(parts->generation_config),
+                                           parts->config.vocab_size));
+  RETURN_IF_ERROR(LoadTokenizer(options.model, parts));
+  ASSIGN_OR_RETURN(const LoadFormat load_format, ParseLoadFormat(options.load_format));
+  ASSIGN_OR_RETURN(parts->weights, LoadWeights(options.model, parts->config,
+                                               {&parts->backend->weight_format(),
+                                                parts->backend->embedding_dtype()},
+                                               load_format, NumCpuThreads(options), logger));
+  RETURN_IF_ERROR(parts->backend->Reserve(parts->plan.op_limits));
+  ASSIGN_OR_RETURN(parts->kv_cache, KvCache::Create(parts->plan.kv_cache));
+  parts->scheduler = std::make_unique<Scheduler>(parts->plan.scheduler, *parts->kv_cache);
+  ASSIGN_OR_RETURN(
+      parts->step_runner,
+      StepRunner::Create(
+          {parts->plan.schedule, parts->plan.num_micro_batches, parts->plan.activations},
+          parts->config, *parts->weights, *parts->backend, *parts->kv_cache));
+  return absl::OkStatus();
+}
+
+ModelInfo DescribeModel(const EngineOptions& options, const EngineParts& parts) {
+  ModelInfo info;
+  std::filesystem::path folder(options.model);
+  info.name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
+  info.architecture = parts.config.architecture;
+  info.num_parameters = parts.config.num_parameters();
+  info.num_active_parameters = parts.config.num_active_parameters();
+  info.vocab_size = parts.config.vocab_size;
+  info.max_model_len = parts.plan.max_model_len;
+  info.has_chat_template = parts.chat_template != nullptr;
+  return info;
+}
+
+class EngineImpl : public Engine {
+ public:
+  EngineImpl(const EngineOptions& options, std::unique_ptr<EngineParts> parts, Logger& logger,
+             EngineObserver* observer)
+      : parts_(std::move(parts)),
+        model_(DescribeModel(options, *parts_)),
+        plan_(DescribePlan(parts_->plan, *parts_->backend)),
+        max_queued_requests_(options.max_queued_requests),
+        observer_(observer),
+        seeds_(std::random_device()()) {
+    thread_.emplace(EngineThreadParts{
+        *parts_->step_runner, *parts_->scheduler, *parts_->kv_cache, parts_->tokenizer.get(),
+        MakeSamplingDefaults(parts_->generation_config), model_.vocab_size, model_.max_model_len,
+        logger, observer, [this]() { LeaveQueue(); }});
+    preparer_.emplace(parts_->tokenizer.get(), parts_->chat_template.get(), model_.vocab_size,
+                      options.tokenizer_threads, options.max_queued_requests);
+  }
+
+  ~EngineImpl() override {
+    stopping_ = true;
+    preparer_.reset();  // posts nothing more to the engine thread
+    thread_.reset();
+  }
+
+  absl::StatusOr<RequestId> Submit(GenerateRequest request, TokenSink* sink) override;
+  void Cancel(RequestId id) override { thread_->Cancel(id); }
+  void Tokenize(PromptInput input,
+                std::function<void(absl::StatusOr<TokenizeResult>)> done) override;
+  void NotifyWhenRoom(std::function<void()> ready) override;
+
+  std::string TokenText(TokenId token) const override {
+    if (parts_->tokenizer == nullptr) return "";
+    return parts_->tokenizer->Decode({token}, /*skip_special_tokens=*/false);
+  }
+  const ModelInfo& model() const override { return model_; }
+  const PlanInfo& plan() const override { return plan_; }
+  EngineStats Stats() const override {
+    return {num_queued_.load(), thread_->num_running(), thread_->num_kv_pages_used(),
+            plan_.num_kv_pages};
+  }
+
+ private:
+  // One place in the queue of max_queued_requests; false if there is none.
+  bool EnterQueue();
+  void LeaveQueue();
+  // On a tokenizer thread: passes the request on, or answers it if its prompt is bad.
+  void OnPrepared(PreparedRequest request, absl::StatusOr<PreparedPrompt> prompt);
+  uint64_t DrawSeed();
+
+  const std::unique_ptr<EngineParts> parts_;  // they refer to each other: never moved
+  const ModelInfo model_;
+  const PlanInfo plan_;
+  const int32_t max_queued_requests_;
+  EngineObserver* const observer_;
+  std::atomic<bool> stopping_ = false;
+  std::atomic<int64_t> num_queued_ = 0;
+  std::atomic<RequestId> next_id_ = 1;
+  Mutex mutex_;
+  std::mt19937_64 seeds_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> room_waiter_ ABSL_GUARDED_BY(mutex_);
+  std::optional<EngineThread> thread_;
+  std::optional<PromptPreparer> preparer_;
+};
+
+bool EngineImpl::EnterQueue() {
+  if (num_queued_.fetch_add(1) < max_queued_requests_) return true;
+  num_queued_.fetch_sub(1);
+  return false;
+}
+
+void EngineImpl::LeaveQueue() {
+  num_queued_.fetch_sub(1);
+  std::function<void()> waiter;
+  {
+    MutexLock lock(&mutex_);
+    waiter.swap(room_waiter_);
+  }
+  if (waiter) waiter();
+}
+
+uint64_t EngineImpl::DrawSeed() {
+  MutexLock lock(&mutex_);
+  return seeds_();
+}
+
+absl::StatusOr<RequestId> EngineImpl::Submit(GenerateRequest request, TokenSink* sink) {
+  if (stopping_) return absl::CancelledError("the engine is stopping");
+  RETURN_IF_ERROR(ValidateSamplingParams(request.sampling, model_.vocab_size));
+  if (!EnterQueue()) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        max_queued_requests_, " requests are waiting, the limit (engine.max_queued_requests)"));
+  }
+  PreparedRequest prepared;
+  prepared.id = next_id_.fetch_add(1);
+  prepared.sink = sink;
+  prepared.sampling = std::move(request.sampling);
+  prepared.stream = request.stream;
+  prepared.priority = request.priority;
+  prepared.seed = prepared.sampling.seed.has_value() ? *prepared.sampling.seed : DrawSeed();
+  prepared.submit_time = std::chrono::steady_clock::now();
+  const RequestId id = prepared.id;
+  thread_->Announce(id);
+  // Moving into a shared pointer, because std::function wants copyable captures.
+  auto shared = std::make_shared<PreparedRequest>(std::move(prepared));
+  const bool posted = preparer_->Post(std::move(request.input),
+                                      [this, shared](absl::StatusOr<PreparedPrompt> prompt) {
+                                        OnPrepared(std::move(*shared), std::move(prompt));
+                                      });
+  if (!posted) {
+    thread_->Withdraw(id);
+    LeaveQueue();
+    return absl::ResourceExhaustedError("the tokenizer's queue is full");
+  }
+  return id;
+}
+
+void EngineImpl::OnPrepared(PreparedRequest request, absl::StatusOr<PreparedPrompt> prompt) {
+  absl::Status status = prompt.status();
+  if (status.ok()) {
+    request.prompt = std::move(prompt->token_ids);
+    status = CheckLength(request, model_.max_model_len);
+  }
+  if (status.ok()) {
+    thread_->Post(std::move(request));
+    return;
+  }
+  thread_->Withdraw(request.id);
+  GenerateResult result;
+  result.status = status;
+  result.num_prompt_tokens = static_cast<int32_t>(request.prompt.size());
+  if (observer_ != nullptr) {
+    const std::chrono::duration<double> elapsed =
+        std::chrono::steady_clock::now() - request.submit_time;
+    observer_->OnRequestFinished(result,
+                                 {result.num_prompt_tokens, 0, elapsed.count(), elapsed.count()});
+  }
+  request.sink->OnFinish(std::move(result));
+  LeaveQueue();
+}
+
+void EngineImpl::Tokenize(PromptInput input,
+                          std::function<void(absl::StatusOr<TokenizeResult>)> done) {
+  auto shared_done = std::make_shared<decltype(done)>(std::move(done));
+  const bool posted =
+      preparer_->Post(std::move(input), [this, shared_done](absl::StatusOr<PreparedPrompt> prompt) {
+        if (!prompt.ok()) return (*shared_done)(prompt.status());
+        TokenizeResult result;
+        result.token_ids = std::move(prompt->token_ids);
+        result.text = std::move(prompt->text);
+        for (TokenId token : result.token_ids) result.tokens.push_back(TokenText(token));
+        (*shared_done)(std::move(result));
+      });
+  if (!posted) (*shared_done)(absl::ResourceExhaustedError("the tokenizer's queue is full"));
+}
+
+void EngineImpl::NotifyWhenRoom(std::function<void()> ready) {
+  {
+    MutexLock lock(&mutex_);
+    room_waiter_ = std::move(ready);
+  }
+  // Room may have opened between the refused Submit and this call.
+  if (num_queued_.load() >= max_queued_requests_) return;
+  std::function<void()> waiter;
+  {
+    MutexLock lock(&mutex_);
+    waiter.swap(room_waiter_);
+  }
+  if (waiter) waiter();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options, Logger& logger,
+                                                       EngineObserver* observer) {
+  auto parts = std::make_unique<EngineParts>();
+  RETURN_IF_ERROR(BuildParts(options, logger, parts.get()));
+  logger.Info("engine_ready", {{"backend", parts->backend->description()},
+                               {"schedule", parts->plan.schedule->name},
+                               {"kv_pages", parts->plan.kv_cache.num_pages},
+                               {"host_bytes", parts->plan.budget.Total(MemoryTier::kHost)}});
+  return std::make_unique<EngineImpl>(options, std::move(parts), logger, observer);
+}
+
+absl::StatusOr<PlanInfo> Engine::Plan(const EngineOptions& options) {
+  EngineParts parts;
+  RETURN_IF_ERROR(DecideParts(options, &parts));
+  return DescribePlan(parts.plan, *parts.backend);
+}
+
+}  // namespace moelight

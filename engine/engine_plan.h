@@ -1,0 +1,43 @@
+// EnginePlan: every size of the engine, decided from options, model and backend before anything is
+// allocated. `moelightd plan` prints it and Engine::Create builds it.
+//
+// Pure values but for one question to the kernel: how much memory is free.
+#ifndef MOELIGHT_ENGINE_ENGINE_PLAN_H_
+#define MOELIGHT_ENGINE_ENGINE_PLAN_H_
+
+#include <cstdint>
+
+#include <absl/status/statusor.h>
+
+#include "engine/backend/backend.h"
+#include "engine/engine.h"
+#include "engine/memory/kv_cache.h"
+#include "engine/memory/memory_budget.h"
+#include "engine/model/model_config.h"
+#include "engine/pipeline/activations.h"
+#include "engine/pipeline/step_plan.h"
+#include "engine/scheduler/scheduler.h"
+
+namespace moelight {
+
+struct EnginePlan {
+  int32_t max_model_len = 0;
+  int32_t num_micro_batches = 1;
+  const Schedule* schedule = nullptr;
+  SchedulerOptions scheduler;
+  ActivationShape activations;
+  OpLimits op_limits;
+  KvCacheOptions kv_cache;
+  MemoryBudget budget;
+};
+
+// ResourceExhausted if the memory cannot hold the model and one sequence of full length;
+// InvalidArgument for options out of range, naming the key.
+absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const ModelConfig& config,
+                                          const Backend& backend);
+
+PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend);
+
+}  // namespace moelight
+
+#endif  // MOELIGHT_ENGINE_ENGINE_PLAN_H_

@@ -1,0 +1,185 @@
+#include "engine/engine_thread.h"
+
+#include <utility>
+
+#include <absl/strings/str_cat.h>
+
+#include "engine/base/check.h"
+#include "engine/base/status_macros.h"
+
+namespace moelight {
+
+EngineThread::EngineThread(EngineThreadParts parts) : parts_(std::move(parts)) {
+  thread_ = std::thread([this]() { Loop(); });
+}
+
+EngineThread::~EngineThread() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  wake_.NotifyOne();
+  thread_.join();
+}
+
+void EngineThread::Announce(RequestId id) {
+  MutexLock lock(&mutex_);
+  announced_.emplace(id, false);
+}
+
+void EngineThread::Withdraw(RequestId id) {
+  MutexLock lock(&mutex_);
+  announced_.erase(id);
+}
+
+void EngineThread::Post(PreparedRequest request) {
+  {
+    MutexLock lock(&mutex_);
+    auto it = announced_.find(request.id);
+    CHECK(it != announced_.end());
+    if (it->second) cancels_.push_back(request.id);
+    announced_.erase(it);
+    inbox_.push_back(std::move(request));
+  }
+  wake_.NotifyOne();
+}
+
+void EngineThread::Cancel(RequestId id) {
+  {
+    MutexLock lock(&mutex_);
+    auto it = announced_.find(id);
+    if (it != announced_.end()) {
+      it->second = true;
+      return;
+    }
+    cancels_.push_back(id);
+  }
+  wake_.NotifyOne();
+}
+
+void EngineThread::Loop() {
+  while (TakeMessages()) {
+    absl::Status status = Step();
+    if (status.ok()) continue;
+    broken_ = absl::Status(status.code(), absl::StrCat("the device failed: ", status.message()));
+    parts_.logger.Error("engine_broken", {{"reason", broken_.message()}});
+    EndAll(broken_, FinishReason::kError);
+  }
+  EndAll(absl::CancelledError("the engine is stopping"), FinishReason::kCancelled);
+}
+
+bool EngineThread::TakeMessages() {
+  bool go_on = true;
+  {
+    MutexLock lock(&mutex_);
+    if (requests_.empty()) {
+      wake_.Wait(lock, [this]() { return stopping_ || !inbox_.empty() || !cancels_.empty(); });
+    }
+    go_on = !stopping_;
+    taken_.swap(inbox_);
+    taken_cancels_.swap(cancels_);
+  }
+  for (PreparedRequest& request : taken_) Accept(std::move(request));
+  taken_.clear();
+  for (RequestId id : taken_cancels_) CancelNow(id);
+  taken_cancels_.clear();
+  return go_on;
+}
+
+void EngineThread::Accept(PreparedRequest prepared) {
+  auto request = std::make_unique<ActiveRequest>(std::move(prepared), parts_.tokenizer,
+                                                 parts_.sampling_defaults, parts_.vocab_size,
+                                                 parts_.max_model_len);
+  ActiveRequest* const accepted = request.get();
+  requests_.emplace(accepted->id(), std::move(request));
+  absl::Status status = broken_;
+  if (status.ok()) status = parts_.scheduler.CheckFits(accepted->choices()[0]->sequence);
+  if (!status.ok()) {
+    accepted->Finish(status, FinishReason::kError, parts_.observer);
+    parts_.on_dequeued();
+    requests_.erase(accepted->id());
+    return;
+  }
+  for (auto& choice : accepted->choices()) {
+    choice_of_.emplace(&choice->sequence, choice.get());
+    parts_.scheduler.Add(&choice->sequence);
+  }
+}
+
+void EngineThread::CancelNow(RequestId id) {
+  auto it = requests_.find(id);
+  if (it == requests_.end()) return;
+  End(it->second.get(), absl::CancelledError("the request was cancelled"),
+      FinishReason::kCancelled);
+}
+
+absl::Status EngineThread::Step() {
+  if (requests_.empty()) return absl::OkStatus();
+  parts_.scheduler.NextBatch(&batch_);
+  CHECK_GT(batch_.num_sequences(), 0) << "sequences are waiting and none was admitted";
+  NoteStarted();
+  ASSIGN_OR_RETURN(const StepResult result, parts_.step_runner.Run(&batch_));
+  parts_.scheduler.StepDone(batch_);
+  Report(result);
+  SampleBatch();
+  num_running_.store(parts_.scheduler.num_running(), std::memory_order_relaxed);
+  num_kv_pages_used_.store(parts_.kv_cache.num_pages() - parts_.kv_cache.num_free_pages(),
+                           std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+void EngineThread::NoteStarted() {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  for (int32_t i = 0; i < batch_.num_sequences(); ++i) {
+    const Sequence* sequence = batch_.sequence(i);
+    if (sequence->num_cached_tokens > 0) continue;
+    if (choice_of_.at(sequence)->request->NoteStarted(now)) parts_.on_dequeued();
+  }
+}
+
+void EngineThread::SampleBatch() {
+  for (int32_t i = 0; i < batch_.num_sequences(); ++i) {
+    ActiveRequest::ActiveChoice& choice = *choice_of_.at(batch_.sequence(i));
+    ActiveRequest* const request = choice.request;
+    if (!request->Advance(choice, parts_.step_runner.logits(i), sampler_scratch_)) continue;
+    parts_.scheduler.Remove(&choice.sequence);
+    choice_of_.erase(&choice.sequence);
+    choice.done = true;
+    if (request->AllDone()) End(request, absl::OkStatus(), FinishReason::kStop);
+  }
+}
+
+void EngineThread::Report(const StepResult& result) {
+  if (parts_.observer == nullptr) return;
+  StepStats stats;
+  stats.num_sequences = batch_.num_sequences();
+  stats.num_decode_tokens = batch_.num_decode_tokens();
+  stats.num_prefill_tokens = batch_.num_prefill_tokens();
+  stats.step_us = result.times.step_us;
+  stats.lane_busy_us = result.times.busy_us;
+  stats.lane_stall_us = result.times.stall_us;
+  stats.transfer_overlapped_us = result.times.transfer_overlapped_us;
+  stats.h2d_bytes = result.h2d_bytes;
+  stats.d2h_bytes = result.d2h_bytes;
+  parts_.observer->OnStep(stats);
+}
+
+void EngineThread::End(ActiveRequest* request, const absl::Status& status, FinishReason reason) {
+  for (auto& choice : request->choices()) {
+    if (choice->done) continue;
+    parts_.scheduler.Remove(&choice->sequence);
+    choice_of_.erase(&choice->sequence);
+  }
+  const bool was_queued = !request->started();
+  request->Finish(status, reason, parts_.observer);
+  requests_.erase(request->id());
+  if (was_queued) parts_.on_dequeued();
+}
+
+void EngineThread::EndAll(const absl::Status& status, FinishReason reason) {
+  while (!requests_.empty()) End(requests_.begin()->second.get(), status, reason);
+  num_running_.store(0, std::memory_order_relaxed);
+  num_kv_pages_used_.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace moelight

@@ -1,0 +1,116 @@
+#include "server/admin_service.h"
+
+#include <utility>
+
+#include <absl/strings/str_cat.h>
+#include <google/protobuf/util/time_util.h>
+
+#include "server/config_keys.h"
+#include "server/convert.h"
+
+namespace moelight {
+namespace {
+
+constexpr int32_t kMaxGraceSeconds = 3600;
+
+grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+}  // namespace
+
+v1::ModelInfo ToProto(const ModelInfo& model) {
+  v1::ModelInfo proto;
+  proto.set_name(model.name);
+  proto.set_architecture(model.architecture);
+  proto.set_num_parameters(model.num_parameters);
+  proto.set_num_active_parameters(model.num_active_parameters);
+  proto.set_vocab_size(model.vocab_size);
+  proto.set_max_model_len(model.max_model_len);
+  proto.set_has_chat_template(model.has_chat_template);
+  return proto;
+}
+
+v1::GetPlanResponse ToProto(const PlanInfo& plan) {
+  v1::GetPlanResponse proto;
+  proto.set_schedule(plan.schedule);
+  proto.set_max_running_sequences(plan.max_running_sequences);
+  proto.set_max_step_tokens(plan.max_step_tokens);
+  proto.set_num_micro_batches(plan.num_micro_batches);
+  proto.set_kv_page_tokens(plan.kv_page_tokens);
+  proto.set_num_kv_pages(plan.num_kv_pages);
+  for (const MemoryUse& use : plan.memory) {
+    v1::MemoryUse& memory = *proto.add_memory();
+    memory.set_tier(use.tier);
+    memory.set_tag(use.tag);
+    memory.set_bytes(use.bytes);
+  }
+  return proto;
+}
+
+AdminServiceImpl::AdminServiceImpl(AdminServiceOptions options) : options_(std::move(options)) {
+  info_.set_version(options_.version);
+  info_.set_effective_config_yaml(EffectiveConfigYaml(options_.config));
+  for (const ConfigKey& key : ConfigKeys()) {
+    const std::optional<int64_t> value = ConfigLimit(key, options_.config);
+    if (!value.has_value()) continue;
+    v1::Limit& limit = *info_.add_limits();
+    limit.set_key(std::string(key.path));
+    limit.set_value(*value);
+  }
+  *info_.mutable_start_time() = google::protobuf::util::TimeUtil::GetCurrentTime();
+}
+
+grpc::ServerUnaryReactor* AdminServiceImpl::GetServerInfo(
+    grpc::CallbackServerContext* context, const v1::GetServerInfoRequest* /*request*/,
+    v1::GetServerInfoResponse* response) {
+  *response = info_;
+  // While the model is loading the rest is worth having.
+  if (const Engine* engine = options_.admission.engine(); engine != nullptr) {
+    *response->mutable_model() = ToProto(engine->model());
+    response->set_backend(engine->plan().backend);
+  }
+  return Finish(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* AdminServiceImpl::GetPlan(grpc::CallbackServerContext* context,
+                                                    const v1::GetPlanRequest* /*request*/,
+                                                    v1::GetPlanResponse* response) {
+  const Engine* engine = options_.admission.engine();
+  if (engine == nullptr) {
+    return Finish(context, absl::UnavailableError("the model is being loaded, try again"));
+  }
+  *response = ToProto(engine->plan());
+  return Finish(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* AdminServiceImpl::StartTrace(grpc::CallbackServerContext* context,
+                                                       const v1::StartTraceRequest* /*request*/,
+                                                       v1::StartTraceResponse* /*response*/) {
+  return Finish(context, absl::UnimplementedError("this backend records no step trace"));
+}
+
+grpc::ServerUnaryReactor* AdminServiceImpl::StopTrace(grpc::CallbackServerContext* context,
+                                                      const v1::StopTraceRequest* /*request*/,
+                                                      v1::StopTraceResponse* /*response*/) {
+  return Finish(context, absl::UnimplementedError("this backend records no step trace"));
+}
+
+grpc::ServerUnaryReactor* AdminServiceImpl::Drain(grpc::CallbackServerContext* context,
+                                                  const v1::DrainRequest* request,
+                                                  v1::DrainResponse* /*response*/) {
+  if (request->grace_seconds() < 0 || request->grace_seconds() > kMaxGraceSeconds) {
+    return Finish(context, absl::InvalidArgumentError(
+                               absl::StrCat("grace_seconds: ", request->grace_seconds(),
+                                            " is out of range: 0 to ", kMaxGraceSeconds)));
+  }
+  options_.logger.Info("drain",
+                       {{"peer", context->peer()}, {"grace_seconds", request->grace_seconds()}});
+  options_.admission.StartDraining();
+  options_.on_drain(request->grace_seconds());
+  return Finish(context, absl::OkStatus());
+}
+
+}  // namespace moelight

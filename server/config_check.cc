@@ -1,0 +1,121 @@
+#include "server/config_check.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <system_error>
+
+#include <absl/strings/str_cat.h>
+
+#include "server/config_values.h"
+
+namespace moelight {
+namespace {
+
+using Report = std::function<void(absl::string_view key, std::string reason)>;
+
+void CheckListen(const Config& config, const Report& report) {
+  const absl::StatusOr<HostPort> listen = ParseHostPort(config.listen);
+  if (!listen.ok()) {
+    report("server.listen", std::string(listen.status().message()));
+  } else if (!IsLoopback(*listen) && config.tls.cert.empty() && !config.allow_insecure) {
+    report("server.listen",
+           absl::StrCat(config.listen,
+                        " can be reached from other machines: set server.tls.cert and "
+                        "server.tls.key, or server.allow_insecure: true"));
+  }
+  if (config.metrics_listen.empty()) return;
+  const absl::StatusOr<HostPort> metrics = ParseHostPort(config.metrics_listen);
+  if (!metrics.ok()) {
+    report("metrics.listen", std::string(metrics.status().message()));
+  } else if (listen.ok() && metrics->port != 0 && metrics->port == listen->port &&
+             metrics->host == listen->host) {
+    report("metrics.listen", absl::StrCat(config.metrics_listen, " is server.listen too"));
+  }
+}
+
+void CheckTls(const Config& config, const Report& report) {
+  const struct {
+    absl::string_view key;
+    const std::string& file;
+    absl::string_view needs;
+    const std::string& needed_file;
+  } rows[] = {
+      {"server.tls.cert", config.tls.cert, "server.tls.key", config.tls.key},
+      {"server.tls.key", config.tls.key, "server.tls.cert", config.tls.cert},
+      {"server.tls.client_ca", config.tls.client_ca, "server.tls.cert", config.tls.cert},
+  };
+  for (const auto& row : rows) {
+    if (row.file.empty()) continue;
+    if (row.needed_file.empty()) {
+      report(row.key, absl::StrCat("cannot take effect without ", row.needs));
+    }
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(row.file, error) || access(row.file.c_str(), R_OK) != 0) {
+      report(row.key, absl::StrCat("\"", row.file, "\" is not a file that can be read"));
+    }
+  }
+}
+
+void CheckLimits(const Config& config, const Report& report) {
+  const int64_t message_bytes = config.rpc_limits.message_bytes;
+  if (config.store_limits.row_bytes > message_bytes) {
+    report("server.limits.row_bytes",
+           absl::StrCat(FormatSize(config.store_limits.row_bytes),
+                        " is more than one message may have, server.limits.message_bytes ",
+                        FormatSize(message_bytes)));
+  }
+  if (config.rpc_limits.append_buffer < message_bytes) {
+    report("server.limits.append_buffer",
+           absl::StrCat(FormatSize(config.rpc_limits.append_buffer),
+                        " does not hold one message of server.limits.message_bytes ",
+                        FormatSize(message_bytes)));
+  }
+  const int64_t rows_in_flight = RowsInFlight(config);
+  const int64_t room =
+      int64_t{config.engine.max_running_sequences} + config.engine.max_queued_requests;
+  if (rows_in_flight < config.engine.max_running_sequences) {
+    report("server.limits.rows_in_flight",
+           absl::StrCat(rows_in_flight, " rows never fill engine.max_running_sequences ",
+                        config.engine.max_running_sequences));
+  } else if (rows_in_flight > room) {
+    report("server.limits.rows_in_flight",
+           absl::StrCat(rows_in_flight,
+                        " rows do not fit engine.max_running_sequences and "
+                        "engine.max_queued_requests, together ",
+                        room));
+  }
+}
+
+void CheckEngine(const Config& config, const Report& report) {
+  const EngineOptions& engine = config.engine;
+  std::error_code error;
+  if (engine.model.empty()) {
+    report("engine.model", "is required: the model folder");
+  } else if (!std::filesystem::is_directory(engine.model, error)) {
+    report("engine.model", absl::StrCat("\"", engine.model, "\" is not a folder"));
+  }
+  if (config.gpu_memory_bytes != 0) {
+    report("engine.gpu_memory",
+           absl::StrCat(FormatSize(config.gpu_memory_bytes),
+                        " cannot take effect: ", engine.device == "auto" ? "" : "engine.device is ",
+                        engine.device == "auto" ? "this build has no GPU backend" : engine.device));
+  }
+  if (engine.max_step_tokens < engine.max_running_sequences) {
+    report("engine.max_step_tokens",
+           absl::StrCat(engine.max_step_tokens,
+                        " is less than one token for each of engine.max_running_sequences ",
+                        engine.max_running_sequences));
+  }
+}
+
+}  // namespace
+
+void CheckConfig(const Config& config, const Report& report) {
+  CheckListen(config, report);
+  CheckTls(config, report);
+  CheckLimits(config, report);
+  CheckEngine(config, report);
+}
+
+}  // namespace moelight

@@ -1,0 +1,171 @@
+// absl::Status as google.rpc.Status and grpc::Status: which details a status gets.
+#include <algorithm>
+
+#include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/string_view.h>
+#include <absl/strings/strip.h>
+
+#include "google/rpc/error_details.pb.h"
+#include "server/convert.h"
+
+namespace moelight {
+namespace {
+
+constexpr absl::string_view kTypePrefix = "type.googleapis.com/";
+constexpr char kDomain[] = "moelight";
+
+// The message travels up to three times in the trailers, and clients refuse more than 8 KiB.
+constexpr size_t kMaxMessageBytes = 1024;
+
+constexpr int kRetryDelaySeconds = 1;
+
+// ErrorInfo.reason by code; part of the protocol, so never renamed.
+struct ReasonRow {
+  absl::StatusCode code;
+  const char* reason;
+};
+constexpr ReasonRow kReasons[] = {
+    {absl::StatusCode::kInvalidArgument, "INVALID_REQUEST"},
+    {absl::StatusCode::kOutOfRange, "OFFSET_OUT_OF_RANGE"},
+    {absl::StatusCode::kNotFound, "NOT_FOUND"},
+    {absl::StatusCode::kAlreadyExists, "ALREADY_EXISTS_WITH_OTHER_CONTENT"},
+    {absl::StatusCode::kFailedPrecondition, "WRONG_STATE"},
+    {absl::StatusCode::kResourceExhausted, "LIMIT_REACHED"},
+    {absl::StatusCode::kUnavailable, "NOT_READY"},
+    {absl::StatusCode::kCancelled, "CANCELLED"},
+    {absl::StatusCode::kDeadlineExceeded, "EXPIRED"},
+    {absl::StatusCode::kUnimplemented, "NOT_IN_THIS_VERSION"},
+};
+
+const char* Reason(absl::StatusCode code) {
+  for (const ReasonRow& row : kReasons) {
+    if (row.code == code) return row.reason;
+  }
+  return "INTERNAL";
+}
+
+bool IsPathCharacter(char c) {
+  return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_' || c == '.' || c == '[' ||
+         c == ']';
+}
+
+// Field path at the start of a message: "sampling.top_p: ..." or "sampling.top_p is ...". One word
+// counts only before a colon, or it could be plain English. Empty: there is none.
+absl::string_view FieldPath(absl::string_view message) {
+  const size_t end =
+      std::find_if_not(message.begin(), message.end(), IsPathCharacter) - message.begin();
+  const absl::string_view path = message.substr(0, end);
+  if (path.empty() || end == message.size() || !absl::ascii_islower(path[0])) return "";
+  if (message[end] == ':') return path;
+  const bool is_compound = path.find_first_of("._[") != absl::string_view::npos;
+  return message[end] == ' ' && is_compound && path.back() != '.' ? path : "";
+}
+
+// Configuration key named anywhere in a message ("server.limits.jobs"); empty: there is none.
+absl::string_view ConfigKey(absl::string_view message) {
+  for (absl::string_view root : {"server.limits.", "engine.max_", "store."}) {
+    const size_t begin = message.find(root);
+    if (begin == absl::string_view::npos) continue;
+    const absl::string_view rest = message.substr(begin);
+    const auto end = std::find_if_not(rest.begin(), rest.end(), [](char c) {
+      return absl::ascii_islower(c) || c == '_' || c == '.';
+    });
+    return absl::StripSuffix(rest.substr(0, end - rest.begin()), ".");
+  }
+  return "";
+}
+
+bool HasDetail(const google::rpc::Status& status, const google::protobuf::Message& message) {
+  const std::string url = absl::StrCat(kTypePrefix, message.GetDescriptor()->full_name());
+  return std::any_of(status.details().begin(), status.details().end(),
+                     [&](const google::protobuf::Any& any) { return any.type_url() == url; });
+}
+
+void AddDetail(const google::protobuf::Message& message, google::rpc::Status& status) {
+  if (!HasDetail(status, message)) status.add_details()->PackFrom(message);
+}
+
+void AddErrorInfo(absl::StatusCode code, google::rpc::Status& status) {
+  google::rpc::ErrorInfo info;
+  info.set_reason(Reason(code));
+  info.set_domain(kDomain);
+  AddDetail(info, status);
+}
+
+void AddBadRequest(absl::string_view message, google::rpc::Status& status) {
+  const absl::string_view path = FieldPath(message);
+  if (path.empty()) return;
+  google::rpc::BadRequest bad_request;
+  google::rpc::BadRequest::FieldViolation& violation = *bad_request.add_field_violations();
+  violation.set_field(std::string(path));
+  const absl::string_view rest = absl::StripPrefix(message.substr(path.size()), ":");
+  violation.set_description(std::string(absl::StripLeadingAsciiWhitespace(rest)));
+  AddDetail(bad_request, status);
+}
+
+void AddQuotaOrRetry(absl::StatusCode code, absl::string_view message,
+                     google::rpc::Status& status) {
+  const absl::string_view key = ConfigKey(message);
+  if (code == absl::StatusCode::kResourceExhausted && !key.empty()) {
+    google::rpc::QuotaFailure quota;
+    google::rpc::QuotaFailure::Violation& violation = *quota.add_violations();
+    violation.set_subject(std::string(key));
+    violation.set_description(std::string(message));
+    AddDetail(quota, status);
+    return;
+  }
+  if (HasDetail(status, google::rpc::QuotaFailure::default_instance())) return;
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_seconds(kRetryDelaySeconds);
+  AddDetail(retry, status);
+}
+
+// At most kMaxMessageBytes, never ending within a UTF-8 character.
+absl::string_view Truncate(absl::string_view message) {
+  if (message.size() <= kMaxMessageBytes) return message;
+  size_t end = kMaxMessageBytes;
+  while (end > 0 && (message[end] & 0xC0) == 0x80) --end;
+  return message.substr(0, end);
+}
+
+}  // namespace
+
+google::rpc::Status ToRpcStatus(const absl::Status& status) {
+  google::rpc::Status proto;
+  proto.set_code(static_cast<int>(status.code()));
+  if (status.ok()) return proto;
+  const absl::string_view message = Truncate(status.message());
+  proto.set_message(std::string(message));
+  status.ForEachPayload([&](absl::string_view type_url, const absl::Cord& payload) {
+    if (!absl::StartsWith(type_url, kTypePrefix)) return;
+    google::protobuf::Any& any = *proto.add_details();
+    any.set_type_url(std::string(type_url));
+    any.set_value(std::string(payload));
+  });
+  AddErrorInfo(status.code(), proto);
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+      AddBadRequest(message, proto);
+      break;
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kUnavailable:
+      AddBadRequest(message, proto);
+      AddQuotaOrRetry(status.code(), message, proto);
+      break;
+    default:
+      break;
+  }
+  return proto;
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const google::rpc::Status proto = ToRpcStatus(status);
+  return grpc::Status(static_cast<grpc::StatusCode>(proto.code()), proto.message(),
+                      proto.SerializeAsString());
+}
+
+}  // namespace moelight

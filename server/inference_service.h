@@ -1,0 +1,38 @@
+// InferenceService: single requests, straight to the engine.
+//
+// Threads: gRPC's callback threads, which never block here: the engine calls back.
+// Borrows everything in its options; the server must be shut down before they go.
+#ifndef MOELIGHT_SERVER_INFERENCE_SERVICE_H_
+#define MOELIGHT_SERVER_INFERENCE_SERVICE_H_
+
+#include <cstdint>
+
+#include "engine/base/logger.h"
+#include "moelight/v1/inference.grpc.pb.h"
+#include "server/admission.h"
+
+namespace moelight {
+
+struct InferenceServiceOptions {
+  Admission& admission;
+  Logger& logger;
+  int64_t stream_buffer = 4 << 20;  // server.limits.stream_buffer
+};
+
+class InferenceServiceImpl final : public v1::InferenceService::CallbackService {
+ public:
+  explicit InferenceServiceImpl(const InferenceServiceOptions& options) : options_(options) {}
+
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
+      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
+                                     const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override;
+
+ private:
+  const InferenceServiceOptions options_;
+};
+
+}  // namespace moelight
+
+#endif  // MOELIGHT_SERVER_INFERENCE_SERVICE_H_

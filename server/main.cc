@@ -1,0 +1,82 @@
+// moelightd: picks the subcommand.
+#include <unistd.h>
+
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include <absl/strings/str_split.h>
+
+#include "server/command_line.h"
+#include "server/serve.h"
+#if MOELIGHT_WITH_BENCH
+#include "server/bench.h"
+#endif
+
+namespace moelight {
+namespace {
+
+constexpr char kHelp[] =
+    "moelightd serves a Mixture-of-Experts model over gRPC.\n"
+    "\n"
+    "usage: moelightd [serve] [--config FILE] [--set KEY=VALUE]... [--check-config]\n"
+    "       moelightd plan    [--config FILE] [--set KEY=VALUE]...\n"
+#if MOELIGHT_WITH_BENCH
+    "       moelightd bench   throughput [--config FILE] ...\n"
+#endif
+    "       moelightd --version | --help\n"
+    "\n"
+    "  serve   run the daemon until SIGTERM, SIGINT or the Drain RPC\n"
+    "  plan    load the model and print what would run, as JSON\n"
+#if MOELIGHT_WITH_BENCH
+    "  bench   measure the engine without the RPC layer, as JSON\n"
+#endif
+    "\n"
+    "  --config FILE     configuration, default config.yaml\n"
+    "  --set KEY=VALUE   overrides a key, for example --set engine.cpu_threads=4\n"
+    "  --check-config    read and check the configuration, start nothing\n"
+    "\n"
+    "The environment overrides keys too: MOELIGHT__SERVER__LISTEN sets server.listen.\n"
+    "Exit codes: 0 stopped in good order, 1 failed while running, 2 wrong arguments or\n"
+    "configuration.\n";
+
+Environment ReadEnvironment() {
+  Environment environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    environment.push_back(absl::StrSplit(*entry, absl::MaxSplits('=', 1)));
+  }
+  return environment;
+}
+
+int UsageError(const std::string& reason) {
+  std::cerr << "moelightd: " << reason << "; see moelightd --help\n";
+  return kExitUsage;
+}
+
+int Main(const std::vector<std::string>& args) {
+  const std::string first = args.empty() ? "" : args[0];
+  if (first == "--help" || first == "-h" || first == "help") {
+    std::cout << kHelp;
+    return 0;
+  }
+  if (first == "--version") {
+    std::cout << "moelightd " << MOELIGHT_VERSION << "\n";
+    return 0;
+  }
+  if (first == "probe" || first == "doctor") {
+    return UsageError(first + " is not part of this version");
+  }
+#if MOELIGHT_WITH_BENCH
+  if (first == "bench") return RunBench({args.begin() + 1, args.end()});
+#endif
+  const absl::StatusOr<CommandLine> line = ParseCommandLine(args);
+  if (!line.ok()) return UsageError(std::string(line.status().message()));
+  if (line->command == "serve") return RunServe(*line, ReadEnvironment(), MOELIGHT_VERSION);
+  if (line->command == "plan") return RunPlan(*line, ReadEnvironment());
+  return UsageError("unknown command \"" + line->command + "\"");
+}
+
+}  // namespace
+}  // namespace moelight
+
+int main(int argc, char** argv) { return moelight::Main({argv + 1, argv + argc}); }

@@ -1,0 +1,116 @@
+#include "server/serve.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <iostream>
+#include <memory>
+
+#include <google/protobuf/util/json_util.h>
+
+#include "engine/base/check.h"
+#include "engine/base/status_macros.h"
+#include "engine/engine.h"
+#include "server/admin_service.h"
+#include "server/config.h"
+#include "server/daemon.h"
+#include "server/stop_signal.h"
+
+namespace moelight {
+namespace {
+
+// The promise is five seconds from the signal to the end of the process.
+constexpr std::chrono::milliseconds kStopLimit{4500};
+
+absl::StatusOr<Config> Load(const CommandLine& line, const Environment& environment) {
+  return LoadConfig({line.config, environment, line.overrides});
+}
+
+// Levels and formats were checked with the rest of the configuration.
+template <typename T>
+T Checked(absl::StatusOr<T> value) {
+  CHECK(value.ok()) << value.status().ToString();
+  return *value;
+}
+
+int Fail(Logger& logger, const char* event, const absl::Status& status) {
+  logger.Error(event,
+               {{"code", absl::StatusCodeToString(status.code())}, {"reason", status.message()}});
+  return kExitFailure;
+}
+
+std::string ToJson(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  std::string json;
+  CHECK(google::protobuf::util::MessageToJsonString(message, &json, options).ok());
+  return json;
+}
+
+}  // namespace
+
+int RunServe(const CommandLine& line, const Environment& environment, const std::string& version) {
+  absl::StatusOr<Config> config = Load(line, environment);
+  if (!config.ok()) {
+    std::cerr << config.status().message() << "\n";
+    return kExitUsage;
+  }
+  if (line.check_config) {
+    std::cout << line.config << ": OK\n";
+    return 0;
+  }
+  Logger logger(Checked(ParseLogLevel(config->log_level)),
+                Checked(ParseLogFormat(config->log_format)));
+
+  // Loading a model cannot be interrupted. Nothing is lost by leaving it: what was acknowledged is
+  // on disk.
+  std::atomic<bool> loading = true;
+  StopSignal stop(kStopLimit, logger, [&loading]() {
+    if (loading) _exit(0);
+  });
+  DaemonOptions options{*std::move(config),
+                        version,
+                        logger,
+                        Engine::Create,
+                        [&stop](std::chrono::seconds grace) { stop.RequestDrain(grace); },
+                        [&logger](const absl::Status& status) {
+                          // Whatever runs on now could not be kept. The next start finds exactly
+                          // what was acknowledged.
+                          _exit(Fail(logger, "store_failed", status));
+                        }};
+  absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Start(std::move(options));
+  if (!daemon.ok()) return Fail(logger, "start_failed", daemon.status());
+  if (absl::Status status = (*daemon)->LoadModel(); !status.ok()) {
+    return Fail(logger, "load_failed", status);
+  }
+  loading = false;
+
+  const std::chrono::seconds grace = stop.WaitForRequest();
+  if (grace.count() > 0) {
+    (*daemon)->Drain([&stop]() { stop.NotifyDrained(); });
+    stop.WaitForDrained(grace);
+  }
+  (*daemon)->Stop();
+  logger.Info("stopped");
+  return 0;
+}
+
+int RunPlan(const CommandLine& line, const Environment& environment) {
+  const absl::StatusOr<Config> config = Load(line, environment);
+  if (!config.ok()) {
+    std::cerr << config.status().message() << "\n";
+    return kExitUsage;
+  }
+  Logger logger(LogLevel::kWarning, LogFormat::kText);
+  const absl::StatusOr<std::unique_ptr<Engine>> engine =
+      Engine::Create(config->engine, logger, nullptr);
+  if (!engine.ok()) return Fail(logger, "load_failed", engine.status());
+  std::cout << "{\"backend\":\"" << (*engine)->plan().backend
+            << "\",\"model\":" << ToJson(ToProto((*engine)->model()))
+            << ",\"plan\":" << ToJson(ToProto((*engine)->plan())) << "}\n";
+  return 0;
+}
+
+}  // namespace moelight

@@ -1,0 +1,102 @@
+// Goal: Attention of every variant like the reference: head sizes, groups, windows, page
+// boundaries, mixed prefill and decode.
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "tests/backend/paged_kv.h"
+
+namespace moelight {
+namespace {
+
+struct AttentionShape {
+  HeadGeometry heads;
+  int32_t page_tokens = 16;
+  int32_t sliding_window = 0;
+  std::vector<NewTokens> batch;
+};
+
+class AttentionTest : public testing::TestWithParam<BackendCase> {
+ protected:
+  void ExpectLikeReference(const AttentionShape& shape) {
+    SCOPED_TRACE(testing::Message()
+                 << shape.heads.num_attention_heads << "/" << shape.heads.num_key_value_heads
+                 << " heads of " << shape.heads.head_dim << ", pages of " << shape.page_tokens
+                 << ", window " << shape.sliding_window << ", " << shape.batch.size()
+                 << " sequences, first " << shape.batch[0].num_cached << " + "
+                 << shape.batch[0].num_new);
+    TestBackend tested(GetParam());
+    TestBackend reference = TestBackend::Reference();
+    const PagedAttention setup(shape.heads, shape.page_tokens, shape.sliding_window);
+    ExpectClose(setup.Run(tested, shape.batch), setup.Run(reference, shape.batch),
+                GetParam().tolerance);
+  }
+};
+
+TEST_P(AttentionTest, HeadSizesAndGroups) {
+  for (int32_t head_dim : {16, 24, 32, 64, 80, 128}) {
+    for (int32_t group_size : {1, 2, 4, 8}) {
+      const HeadGeometry heads = {2 * group_size, 2, head_dim};
+      ExpectLikeReference({heads, 16, 0, {{0, 37}}});
+      ExpectLikeReference({heads, 16, 0, {{99, 1}, {0, 1}, {64, 1}}});
+    }
+  }
+}
+
+TEST_P(AttentionTest, OneGroupLargerThanABlockOfRows) {
+  ExpectLikeReference({{48, 1, 16}, 16, 0, {{70, 3}, {5, 1}}});
+}
+
+TEST_P(AttentionTest, PageBoundaries) {
+  for (int32_t page_tokens : {1, 5, 16, 32, 64, 100}) {
+    for (int32_t length : {1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129}) {
+      const HeadGeometry heads = {4, 2, 32};
+      ExpectLikeReference({heads, page_tokens, 0, {{0, length}}});
+      ExpectLikeReference({heads, page_tokens, 0, {{length, 1}}});
+      ExpectLikeReference({heads, page_tokens, 0, {{length, 2}, {length - 1, 1}}});
+    }
+  }
+}
+
+TEST_P(AttentionTest, SlidingWindows) {
+  for (int32_t window : {1, 2, 15, 16, 17, 63, 64, 65, 100, 1000}) {
+    const HeadGeometry heads = {4, 2, 16};
+    ExpectLikeReference({heads, 16, window, {{0, 150}}});
+    ExpectLikeReference({heads, 16, window, {{150, 1}, {13, 1}, {64, 5}}});
+  }
+}
+
+TEST_P(AttentionTest, MixedBatch) {
+  ExpectLikeReference({{8, 2, 32},
+                       16,
+                       0,
+                       {{0, 200}, {333, 1}, {0, 1}, {17, 40}, {1000, 1}, {0, 3}, {64, 64}}});
+}
+
+// A window lets the scheduler take back pages that no later token sees; their entries are invalid.
+TEST_P(AttentionTest, PagesBeforeTheWindowAreNotRead) {
+  TestBackend tested(GetParam());
+  TestBackend reference = TestBackend::Reference();
+  PagedAttention setup({4, 2, 32}, 16, /*sliding_window=*/20);
+  const std::vector<NewTokens> batch = {{150, 4}};
+  const Matrix expected = setup.Run(reference, batch);
+  setup.set_drop_pages_before_window(true);
+  ExpectClose(setup.Run(tested, batch), expected, GetParam().tolerance);
+}
+
+// The largest score is far from the others, in any key step; weights of the rest vanish.
+TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
+  TestBackend tested(GetParam());
+  TestBackend reference = TestBackend::Reference();
+  PagedAttention setup({2, 1, 32}, 16, 0);
+  setup.set_query_scale(200.0f);
+  const std::vector<NewTokens> batch = {{0, 130}, {200, 1}};
+  const double tolerance = GetParam().isa == "avx512_bf16" ? 0.15 : 1e-4;
+  ExpectClose(setup.Run(tested, batch), setup.Run(reference, batch), tolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AttentionTest, testing::ValuesIn(BackendCases()),
+                         [](const auto& info) { return BackendCaseName(info.param); });
+
+}  // namespace
+}  // namespace moelight

@@ -1,0 +1,146 @@
+// Goal: the result for a token has the same bits whatever else is in the call, however a prompt is
+// cut into calls, and on any number of threads.
+#include <numeric>
+
+#include <gtest/gtest.h>
+
+#include "tests/backend/paged_kv.h"
+
+namespace moelight {
+namespace {
+
+std::vector<BackendCase> AllCases() { return BackendCases(); }
+
+class InvarianceTest : public testing::TestWithParam<BackendCase> {
+ protected:
+  TestBackend tested_{GetParam()};
+};
+
+constexpr int64_t kBatch = 300;
+
+// Runs `op` on all rows, then on parts of them, and expects the same rows.
+template <typename Op>
+void ExpectRowsIndependent(const Matrix& x, const Op& op) {
+  const Matrix whole = op(x);
+  const std::pair<int64_t, int64_t> kParts[] = {{0, 1},     {299, 300}, {5, 7},    {17, 20},
+                                                {100, 107}, {30, 43},   {50, 66},  {0, 33},
+                                                {100, 229}, {7, 264}};
+  for (const auto& [begin, end] : kParts) {
+    SCOPED_TRACE(testing::Message() << "rows " << begin << " to " << end);
+    ExpectSame(op(x.Rows(begin, end)), whole.Rows(begin, end));
+  }
+}
+
+TEST_P(InvarianceTest, MatMul) {
+  for (int64_t cols : {24, 101, 128, 800}) {
+    for (int64_t rows : {8, 100, 1000}) {
+      const PackedWeight weight(tested_.backend->weight_format(), RandomBf16Matrix(rows, cols, 1));
+      for (bool accumulate : {false, true}) {
+        ExpectRowsIndependent(RandomMatrix(kBatch, cols, 2), [&](Matrix x) {
+          Matrix y(x.rows, rows);
+          y.values.assign(y.values.size(), 0.75f);
+          CHECK(tested_.backend
+                    ->MatMul({x.view(), weight.matrix(), y.view(), accumulate}, *tested_.stream)
+                    .ok());
+          return y;
+        });
+      }
+    }
+  }
+}
+
+TEST_P(InvarianceTest, RmsNorm) {
+  Matrix weight = RandomMatrix(1, 100, 1);
+  ExpectRowsIndependent(RandomMatrix(kBatch, 100, 2), [&](Matrix x) {
+    Matrix y(x.rows, x.cols);
+    CHECK(tested_.backend->RmsNorm({x.view(), weight.vector(), 1e-5f, y.view()}, *tested_.stream)
+              .ok());
+    return y;
+  });
+}
+
+TEST_P(InvarianceTest, RouterAndMoeFfn) {
+  Matrix router = RandomMatrix(7, 100, 1);
+  std::vector<PackedFfn> experts;
+  std::vector<FfnWeights> weights;
+  for (uint32_t e = 0; e < 7; ++e) {
+    experts.emplace_back(tested_.backend->weight_format(), 100, 60, 10 * e);
+    weights.push_back(experts.back().weights());
+  }
+  ExpectRowsIndependent(RandomMatrix(kBatch, 100, 2), [&](Matrix x) {
+    RoutingBuffers routing(x.rows, 7, 3);
+    CHECK(tested_.backend
+              ->Router({x.view(), router.view(), 3, true, routing.routing()}, *tested_.stream)
+              .ok());
+    Matrix y(x.rows, x.cols);
+    CHECK(tested_.backend->MoeFfn({x.view(), routing.routing(), weights, y.view()}, *tested_.stream)
+              .ok());
+    return y;
+  });
+}
+
+TEST_P(InvarianceTest, DenseFfn) {
+  const PackedFfn ffn(tested_.backend->weight_format(), 40, 100, 1);
+  ExpectRowsIndependent(RandomMatrix(kBatch, 40, 2), [&](Matrix x) {
+    Matrix y(x.rows, x.cols);
+    CHECK(tested_.backend->DenseFfn({x.view(), ffn.weights(), y.view()}, *tested_.stream).ok());
+    return y;
+  });
+}
+
+TEST_P(InvarianceTest, PromptInAnyPartsOrTokenByToken) {
+  for (int32_t window : {0, 50}) {
+    for (const HeadGeometry& heads : {HeadGeometry{4, 2, 32}, HeadGeometry{8, 1, 24}}) {
+      const PagedAttention setup(heads, 16, window);
+      const Matrix whole = setup.RunInParts(tested_, {150});
+      ExpectSame(setup.RunInParts(tested_, std::vector<int32_t>(150, 1)), whole);
+      ExpectSame(setup.RunInParts(tested_, {1, 16, 63, 70}), whole);
+      ExpectSame(setup.RunInParts(tested_, {149, 1}), whole);
+    }
+  }
+}
+
+TEST_P(InvarianceTest, AttentionBesideOtherSequences) {
+  const PagedAttention setup({4, 2, 32}, 16, 0);
+  const Matrix alone = setup.Run(tested_, {{90, 1}});
+  const Matrix beside = setup.Run(tested_, {{90, 1}, {0, 170}, {3, 1}, {500, 2}});
+  ExpectSame(beside.Rows(0, 1), alone);
+}
+
+TEST_P(InvarianceTest, PageSize) {
+  const Matrix expected = PagedAttention({4, 2, 32}, 16, 0).Run(tested_, {{90, 1}, {0, 70}});
+  for (int32_t page_tokens : {1, 7, 64, 256}) {
+    ExpectSame(PagedAttention({4, 2, 32}, page_tokens, 0).Run(tested_, {{90, 1}, {0, 70}}),
+               expected);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, InvarianceTest, testing::ValuesIn(AllCases()),
+                         [](const auto& info) { return BackendCaseName(info.param); });
+
+// The cases of one variant differ only in threads: each must equal the first.
+TEST(ThreadInvarianceTest, AnyNumberOfThreads) {
+  const PagedAttention attention({4, 2, 32}, 16, 0);
+  const std::vector<NewTokens> batch = {{0, 200}, {333, 1}, {10, 40}, {64, 1}};
+  std::string isa;
+  Matrix matmul, attended;
+  for (const BackendCase& backend_case : AllCases()) {
+    TestBackend tested(backend_case);
+    const PackedWeight weight(tested.backend->weight_format(), RandomBf16Matrix(513, 200, 1));
+    Matrix x = RandomMatrix(kBatch, 200, 2);
+    Matrix y(kBatch, 513);
+    ASSERT_TRUE(
+        tested.backend->MatMul({x.view(), weight.matrix(), y.view()}, *tested.stream).ok());
+    const Matrix out = attention.Run(tested, batch);
+    if (backend_case.isa == isa) {
+      ExpectSame(y, matmul);
+      ExpectSame(out, attended);
+    }
+    isa = backend_case.isa;
+    matmul = y;
+    attended = out;
+  }
+}
+
+}  // namespace
+}  // namespace moelight

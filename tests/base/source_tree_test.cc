@@ -1,0 +1,145 @@
+// Goal: data flows one way. Includes between folders form the DAG of engine/README.md, and files
+// stay small enough to be read.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace moelight {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Folder -> folders it may include. "engine" is engine/*.{h,cc}; "engine_api" is the part of it
+// that the server sees.
+const std::map<std::string, std::set<std::string>>& AllowedIncludes() {
+  static const auto* const allowed = new std::map<std::string, std::set<std::string>>{
+      {"engine/base", {}},
+      {"engine_api", {"engine/base"}},
+      {"engine/tokenizer", {"engine/base", "engine_api"}},
+      {"engine/sampling", {"engine/base", "engine/tokenizer", "engine_api"}},
+      {"engine/backend", {"engine/base"}},
+      {"engine/model", {"engine/base", "engine/backend", "engine_api"}},
+      {"engine/memory", {"engine/base", "engine/backend", "engine/model"}},
+      {"engine/planner", {"engine/base", "engine/backend", "engine/model"}},
+      {"engine/scheduler",
+       {"engine/base", "engine/backend", "engine/model", "engine/memory", "engine/planner",
+        "engine_api"}},
+      {"engine/pipeline",
+       {"engine/base", "engine/backend", "engine/model", "engine/memory", "engine/planner",
+        "engine/scheduler"}},
+      {"engine",
+       {"engine/base", "engine/tokenizer", "engine/sampling", "engine/backend", "engine/model",
+        "engine/memory", "engine/planner", "engine/scheduler", "engine/pipeline", "engine_api"}},
+      {"proto", {}},
+      {"server", {"engine/base", "engine_api", "proto"}},
+      {"client", {"engine/base", "proto"}},
+  };
+  return *allowed;
+}
+
+std::string FolderOf(const std::string& path) {
+  if (path == "engine/engine.h" || path == "engine/request.h") return "engine_api";
+  if (path.rfind("moelight/v1/", 0) == 0 || path.rfind("google/rpc/", 0) == 0) return "proto";
+  const size_t first = path.find('/');
+  if (path.rfind("engine/", 0) != 0) return path.substr(0, first);
+  const size_t second = path.find('/', first + 1);
+  return second == std::string::npos ? "engine" : path.substr(0, second);
+}
+
+struct SourceFile {
+  std::string path;  // from the root
+  std::vector<std::string> lines;
+};
+
+std::vector<SourceFile> SourceFiles() {
+  std::vector<SourceFile> files;
+  for (const char* top : {"engine", "server", "client", "tests"}) {
+    for (const auto& entry :
+         fs::recursive_directory_iterator(fs::path(MOELIGHT_SOURCE_DIR) / top)) {
+      const std::string extension = entry.path().extension().string();
+      if (extension != ".h" && extension != ".cc" && extension != ".cu") continue;
+      SourceFile file{fs::relative(entry.path(), MOELIGHT_SOURCE_DIR).string(), {}};
+      std::ifstream stream(entry.path());
+      for (std::string line; std::getline(stream, line);) file.lines.push_back(line);
+      files.push_back(std::move(file));
+    }
+  }
+  return files;
+}
+
+std::vector<std::string> Includes(const SourceFile& file) {
+  static const std::regex kInclude("^\\s*#include \"([^\"]+)\"");
+  std::vector<std::string> includes;
+  for (const std::string& line : file.lines) {
+    std::smatch match;
+    if (std::regex_search(line, match, kInclude)) includes.push_back(match[1]);
+  }
+  return includes;
+}
+
+TEST(SourceTreeTest, IncludesFollowTheDag) {
+  int num_checked = 0;
+  for (const SourceFile& file : SourceFiles()) {
+    const std::string folder = FolderOf(file.path);
+    if (folder == "tests") continue;
+    // engine.h and request.h are declared at the top and defined in the folders that own the work.
+    const auto allowed = AllowedIncludes().find(folder);
+    ASSERT_NE(allowed, AllowedIncludes().end())
+        << file.path << " is in a folder that the DAG lacks";
+    for (const std::string& include : Includes(file)) {
+      const std::string target = FolderOf(include);
+      ++num_checked;
+      EXPECT_TRUE(target == folder || allowed->second.count(target))
+          << file.path << " includes " << include << ": " << folder << " may not depend on "
+          << target;
+    }
+  }
+  EXPECT_GT(num_checked, 100) << "the source tree was not found";
+}
+
+TEST(SourceTreeTest, TheTableOfAllowedIncludesHasNoCycle) {
+  std::map<std::string, std::set<std::string>> left = AllowedIncludes();
+  while (!left.empty()) {
+    const auto leaf = std::find_if(left.begin(), left.end(), [&left](const auto& entry) {
+      return std::none_of(entry.second.begin(), entry.second.end(),
+                          [&left](const std::string& target) { return left.count(target) > 0; });
+    });
+    ASSERT_NE(leaf, left.end());
+    left.erase(leaf);
+  }
+}
+
+TEST(SourceTreeTest, ForbiddenLibrariesStayOut) {
+  // The engine knows no gRPC, YAML, SQLite or Prometheus; CUDA stays in its folder.
+  const std::regex server_only("#include <(grpc|grpcpp|yaml-cpp|sqlite3|prometheus)");
+  const std::regex cuda("#include <(cuda|cublas|nccl)");
+  for (const SourceFile& file : SourceFiles()) {
+    for (const std::string& line : file.lines) {
+      if (file.path.rfind("engine/", 0) == 0) {
+        EXPECT_FALSE(std::regex_search(line, server_only)) << file.path << ": " << line;
+      }
+      if (file.path.rfind("engine/backend/cuda/", 0) != 0) {
+        EXPECT_FALSE(std::regex_search(line, cuda)) << file.path << ": " << line;
+      }
+    }
+  }
+}
+
+TEST(SourceTreeTest, FilesStayReadable) {
+  for (const SourceFile& file : SourceFiles()) {
+    EXPECT_LE(file.lines.size(), 700u) << file.path << " is asking to be split";
+    for (size_t i = 0; i < file.lines.size(); ++i) {
+      EXPECT_EQ(file.lines[i].find('\t'), std::string::npos) << file.path << ":" << i + 1;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moelight

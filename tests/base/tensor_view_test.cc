@@ -1,0 +1,61 @@
+// Goal: number formats convert as IEEE says, and views cut rows where they should.
+#include "engine/base/tensor_view.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace moelight {
+namespace {
+
+TEST(BFloat16Test, RoundsToNearestEven) {
+  struct Case {
+    float value;
+    uint16_t bits;
+  };
+  const Case cases[] = {
+      {0.0f, 0x0000},
+      {-0.0f, 0x8000},
+      {1.0f, 0x3f80},
+      {1.00390625f, 0x3f80},    // halfway between 0x3f80 and 0x3f81: to even
+      {1.01171875f, 0x3f82},    // halfway between 0x3f81 and 0x3f82: to even
+      {3.3895314e38f, 0x7f7f},  // the largest
+      {std::numeric_limits<float>::max(), 0x7f80},
+      {std::numeric_limits<float>::infinity(), 0x7f80},
+  };
+  for (const Case& c : cases) EXPECT_EQ(BFloat16::FromFloat(c.value).bits, c.bits) << c.value;
+  EXPECT_TRUE(std::isnan(BFloat16::FromFloat(std::nanf("")).ToFloat()));
+  EXPECT_TRUE(std::isnan(BFloat16::FromFloat(std::bit_cast<float>(0x7f800001u)).ToFloat()));
+}
+
+TEST(BFloat16Test, EveryValueSurvivesTheRoundTrip) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const BFloat16 value{static_cast<uint16_t>(bits)};
+    if (std::isnan(value.ToFloat())) continue;
+    EXPECT_EQ(BFloat16::FromFloat(value.ToFloat()).bits, bits);
+  }
+}
+
+TEST(Float16Test, Values) {
+  EXPECT_EQ(Float16{0x3c00}.ToFloat(), 1.0f);
+  EXPECT_EQ(Float16{0xc000}.ToFloat(), -2.0f);
+  EXPECT_EQ(Float16{0x7bff}.ToFloat(), 65504.0f);
+  EXPECT_EQ(Float16{0x0001}.ToFloat(), std::ldexp(1.0f, -24));
+  EXPECT_TRUE(std::isinf(Float16{0x7c00}.ToFloat()));
+  EXPECT_TRUE(std::isnan(Float16{0x7e00}.ToFloat()));
+}
+
+TEST(TensorViewTest, RowsShareTheMemory) {
+  std::vector<float> data(12);
+  const TensorView view = TensorView::Make(data.data(), DType::kF32, {4, 3});
+  EXPECT_EQ(view.bytes(), 48);
+  const TensorView rows = view.Rows(1, 3);
+  EXPECT_EQ(rows.as<float>(), data.data() + 3);
+  EXPECT_EQ(rows.ShapeString(), "[2, 3] f32");
+  EXPECT_EQ(view.Rows(4, 4).num_elements(), 0);
+}
+
+}  // namespace
+}  // namespace moelight
