@@ -10,7 +10,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
+#include <tbb/global_control.h>
+#include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
 #include <tbb/task_arena.h>
@@ -23,6 +26,10 @@ class ParallelRunner {
  public:
   explicit ParallelRunner(int num_threads) : num_threads_(num_threads), arena_(num_threads) {
     CHECK_GE(num_threads, 1);
+    // Unless told otherwise, oneTBB never starts more threads than the machine has cores.
+    if (num_threads > tbb::info::default_concurrency()) {
+      more_threads_.emplace(tbb::global_control::max_allowed_parallelism, num_threads);
+    }
     arena_.initialize();
   }
   ParallelRunner(const ParallelRunner&) = delete;
@@ -79,6 +86,7 @@ class ParallelRunner {
 #endif
 
   const int num_threads_;
+  std::optional<tbb::global_control> more_threads_;
   tbb::task_arena arena_;
   bool inside_ = false;  // written by the caller while no worker runs
   alignas(64) std::atomic<int64_t> next_range_ = 0;

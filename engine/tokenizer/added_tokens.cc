@@ -109,15 +109,19 @@ std::vector<TextSegment> AddedTokens::Split(const AddedTokensTrie& trie, absl::s
     segments.push_back({begin, end, match.token});
     done = end;
   };
-  size_t pos = 0;
-  for (size_t i = 0; i <= plain_spans.size(); ++i) {
-    const size_t limit = i < plain_spans.size() ? plain_spans[i].begin : text.size();
-    while (const auto match = trie.Find(text, pos, limit)) {
+  const auto find_all = [&](size_t begin, size_t end) {
+    while (const auto match = trie.Find(text, begin, end)) {
       add_match(*match);
-      pos = match->end;
+      begin = match->end;
     }
-    if (i < plain_spans.size()) pos = plain_spans[i].end;
+  };
+  size_t searchable = 0;  // begin of the text since the last plain span
+  for (const ByteSpan& plain : plain_spans) {
+    if (plain.begin == plain.end) continue;  // touches no byte
+    find_all(searchable, plain.begin);
+    searchable = plain.end;
   }
+  find_all(searchable, text.size());
   if (done < text.size()) segments.push_back({done, text.size(), std::nullopt});
   return segments;
 }

@@ -57,8 +57,8 @@ TEST(BatchFileTest, BlankLinesLineEndsAndAMissingLastOne) {
 }
 
 TEST(BatchFileTest, BadLinesFailAloneWithTheirNumbers) {
-  const Contents contents = ReadAll(
-      absl::StrCat(Line("a"), "\nrubbish\n\n", Line("b"), "\n{}\n", Line("a", "y"), "\n", Line("c")));
+  const Contents contents = ReadAll(absl::StrCat(Line("a"), "\nrubbish\n\n", Line("b"), "\n{}\n",
+                                                 Line("a", "y"), "\n", Line("c")));
   EXPECT_THAT(contents.custom_ids, ElementsAre("a", "b", "c"));
   EXPECT_THAT(contents.bad_lines,
               ElementsAre(std::pair(2, "invalid_json"), std::pair(5, "invalid_request"),
@@ -66,8 +66,8 @@ TEST(BatchFileTest, BadLinesFailAloneWithTheirNumbers) {
 }
 
 TEST(BatchFileTest, TheIdOfARefusedLineIsFree) {
-  const Contents contents = ReadAll(absl::StrCat(
-      R"({"custom_id":"a","method":"GET"})", "\n", Line("a")));
+  const Contents contents =
+      ReadAll(absl::StrCat(R"({"custom_id":"a","method":"GET"})", "\n", Line("a")));
   EXPECT_THAT(contents.custom_ids, ElementsAre("a"));
 }
 

@@ -201,16 +201,15 @@ TEST_F(ClientTest, GivesUpAfterTheBudget) {
 }
 
 TEST_F(ClientTest, AStopRequestEndsARetry) {
-  auto client = MakeClient({.retry = {.first_contact_budget = absl::Hours(1),
-                                      .budget = absl::Hours(1)}});
+  auto client =
+      MakeClient({.retry = {.first_contact_budget = absl::Hours(1), .budget = absl::Hours(1)}});
   server_.Stop();
   std::stop_source source;
   std::jthread stopper([&source]() {
     absl::SleepFor(absl::Milliseconds(50));
     source.request_stop();
   });
-  EXPECT_EQ(client->Get("job-1", source.get_token()).status(),
-            absl::CancelledError("interrupted"));
+  EXPECT_EQ(client->Get("job-1", source.get_token()).status(), absl::CancelledError("interrupted"));
 }
 
 TEST_F(ClientTest, ResultsResumeFromTheCursor) {
@@ -241,12 +240,12 @@ TEST_F(ClientTest, FollowGoesOnAfterAnOrderlyEndOfTheStream) {
   server_.BreakResultsAfter(1, /*politely=*/true);
   server_.BreakResultsAfter(1, /*politely=*/true);
   int64_t num_results = 0;
-  const auto cursor = client->ReadResults(
-      job_id, {.follow = true}, [&](const v1::ReadBatchResultsResponse& response) {
-        num_results += response.results_size();
-        if (num_results == 8) server_.ReleaseJobs();
-        return absl::OkStatus();
-      });
+  const auto cursor = client->ReadResults(job_id, {.follow = true},
+                                          [&](const v1::ReadBatchResultsResponse& response) {
+                                            num_results += response.results_size();
+                                            if (num_results == 8) server_.ReleaseJobs();
+                                            return absl::OkStatus();
+                                          });
   ASSERT_TRUE(cursor.ok()) << cursor.status();
   EXPECT_EQ(num_results, 20);
 }
@@ -254,10 +253,9 @@ TEST_F(ClientTest, FollowGoesOnAfterAnOrderlyEndOfTheStream) {
 TEST_F(ClientTest, ACallbacksErrorEndsTheRead) {
   auto client = MakeClient();
   const std::string job_id = SealedJob(*client, 20);
-  const auto cursor = client->ReadResults(
-      job_id, {}, [](const v1::ReadBatchResultsResponse&) {
-        return absl::UnavailableError("disk is unavailable");
-      });
+  const auto cursor = client->ReadResults(job_id, {}, [](const v1::ReadBatchResultsResponse&) {
+    return absl::UnavailableError("disk is unavailable");
+  });
   EXPECT_EQ(cursor.status(), absl::UnavailableError("disk is unavailable"));
   EXPECT_EQ(server_.num_calls("ReadBatchResults"), 1);
 }
@@ -325,8 +323,8 @@ TEST_F(ClientTest, DetailsOfAnErrorAreAPayload) {
 }
 
 TEST(ClientCreateTest, RefusesWhatCannotWork) {
-  for (const char* server : {"", "localhost", "localhost:", ":50051", "host:0", "host:99999",
-                             "host:port"}) {
+  for (const char* server :
+       {"", "localhost", "localhost:", ":50051", "host:0", "host:99999", "host:port"}) {
     EXPECT_EQ(Client::Create({.server = server}).status().code(),
               absl::StatusCode::kInvalidArgument)
         << server;

@@ -112,9 +112,9 @@ class FakeServer::Jobs : public v1::BatchJobService::Service {
                              grpc::ServerWriter<v1::WatchBatchJobResponse>* writer) override {
     return server_.Watch(context, request->job_id(), writer);
   }
-  grpc::Status ReadBatchResults(
-      grpc::ServerContext* context, const v1::ReadBatchResultsRequest* request,
-      grpc::ServerWriter<v1::ReadBatchResultsResponse>* writer) override {
+  grpc::Status ReadBatchResults(grpc::ServerContext* context,
+                                const v1::ReadBatchResultsRequest* request,
+                                grpc::ServerWriter<v1::ReadBatchResultsResponse>* writer) override {
     return server_.ReadResults(context, *request, writer);
   }
 

@@ -1,5 +1,5 @@
-// Goal: every field of an OpenAI Batch line arrives in the request or is refused by name, and output
-// lines read like OpenAI's.
+// Goal: every field of an OpenAI Batch line arrives in the request or is refused by name, and
+// output lines read like OpenAI's.
 #include "client/openai_batch.h"
 
 #include <string>
@@ -63,14 +63,17 @@ INSTANTIATE_TEST_SUITE_P(
     Chat, ValidLineTest,
     ::testing::Values(
         ValidCase{ChatLine(""), absl::StrCat(kHi, "} }")},
-        ValidCase{ChatLine(",'temperature':0.5,'top_p':1,'top_k':-1,'min_p':0.1"),
-                  absl::StrCat(kHi, "} } sampling { temperature: 0.5 top_p: 1 top_k: -1 min_p: 0.1 }")},
+        ValidCase{
+            ChatLine(",'temperature':0.5,'top_p':1,'top_k':-1,'min_p':0.1"),
+            absl::StrCat(kHi, "} } sampling { temperature: 0.5 top_p: 1 top_k: -1 min_p: 0.1 }")},
         ValidCase{ChatLine(",'presence_penalty':1,'frequency_penalty':-1,'repetition_penalty':1.1"),
-                  absl::StrCat(kHi, "} } sampling { presence_penalty: 1 frequency_penalty: -1 "
-                                    "repetition_penalty: 1.1 }")},
+                  absl::StrCat(kHi,
+                               "} } sampling { presence_penalty: 1 frequency_penalty: -1 "
+                               "repetition_penalty: 1.1 }")},
         ValidCase{ChatLine(",'seed':18446744073709551615,'n':2,'ignore_eos':true,'min_tokens':3"),
-                  absl::StrCat(kHi, "} } sampling { seed: 18446744073709551615 n: 2 ignore_eos: "
-                                    "true min_tokens: 3 }")},
+                  absl::StrCat(kHi,
+                               "} } sampling { seed: 18446744073709551615 n: 2 ignore_eos: "
+                               "true min_tokens: 3 }")},
         ValidCase{ChatLine(",'max_tokens':5"), absl::StrCat(kHi, "} } sampling { max_tokens: 5 }")},
         ValidCase{ChatLine(",'max_completion_tokens':5,'max_tokens':5"),
                   absl::StrCat(kHi, "} } sampling { max_tokens: 5 }")},
@@ -78,8 +81,9 @@ INSTANTIATE_TEST_SUITE_P(
         ValidCase{ChatLine(",'stop':['x','y'],'stop_token_ids':[1,2]"),
                   absl::StrCat(kHi, "} } sampling { stop: ['x', 'y'] stop_token_ids: [1, 2] }")},
         ValidCase{ChatLine(",'logit_bias':{'5':-100,'7':1.5}"),
-                  absl::StrCat(kHi, "} } sampling { logit_bias { key: 5 value: -100 } logit_bias { "
-                                    "key: 7 value: 1.5 } }")},
+                  absl::StrCat(kHi,
+                               "} } sampling { logit_bias { key: 5 value: -100 } logit_bias { "
+                               "key: 7 value: 1.5 } }")},
         ValidCase{ChatLine(",'logprobs':true"), absl::StrCat(kHi, "} } sampling { logprobs: 0 }")},
         ValidCase{ChatLine(",'logprobs':true,'top_logprobs':4"),
                   absl::StrCat(kHi, "} } sampling { logprobs: 4 }")},
@@ -93,8 +97,9 @@ INSTANTIATE_TEST_SUITE_P(
                   absl::StrCat(kHi, "} }")},
         ValidCase{ChatLine(",'chat_template_kwargs':{'enable_thinking':false},"
                            "'add_generation_prompt':false"),
-                  absl::StrCat(kHi, "chat_template_kwargs_json: '{\"enable_thinking\":false}' "
-                                    "omit_generation_prompt: true } }")}));
+                  absl::StrCat(kHi,
+                               "chat_template_kwargs_json: '{\"enable_thinking\":false}' "
+                               "omit_generation_prompt: true } }")}));
 
 INSTANTIATE_TEST_SUITE_P(
     Messages, ValidLineTest,
@@ -103,18 +108,20 @@ INSTANTIATE_TEST_SUITE_P(
                        "'messages':[{'role':'user','content':[{'type':'text','text':'a'},"
                        "{'type':'text','text':'b'}]}]"),
                   "prompt { chat { messages { role: 'user' content: 'a\\nb' } } }"},
-        ValidCase{Line("/v1/chat/completions",
-                       "'messages':[{'role':'assistant','content':null,'tool_calls':[{'id':'1'}],"
-                       "'refusal':null},{'role':'tool','content':'4','tool_call_id':'1'}]"),
-                  "prompt { chat { messages { role: 'assistant' tool_calls_json: "
-                  "'[{\"id\":\"1\"}]' } messages { role: 'tool' content: '4' tool_call_id: '1' } } }"},
+        ValidCase{
+            Line("/v1/chat/completions",
+                 "'messages':[{'role':'assistant','content':null,'tool_calls':[{'id':'1'}],"
+                 "'refusal':null},{'role':'tool','content':'4','tool_call_id':'1'}]"),
+            "prompt { chat { messages { role: 'assistant' tool_calls_json: "
+            "'[{\"id\":\"1\"}]' } messages { role: 'tool' content: '4' tool_call_id: '1' } } }"},
         ValidCase{Line("/v1/chat/completions",
                        "'messages':[{'role':'assistant','reasoning_content':'r','name':'n'}]"),
                   "prompt { chat { messages { role: 'assistant' reasoning_content: 'r' name: 'n' } "
                   "} }"},
-        ValidCase{Line("/v1/chat/completions",
-                       "'messages':[{'role':'user','content':'\\u00e9\\ud83d\\ude00'}]"),
-                  "prompt { chat { messages { role: 'user' content: '\xc3\xa9\xf0\x9f\x98\x80' } } }"}));
+        ValidCase{
+            Line("/v1/chat/completions",
+                 "'messages':[{'role':'user','content':'\\u00e9\\ud83d\\ude00'}]"),
+            "prompt { chat { messages { role: 'user' content: '\xc3\xa9\xf0\x9f\x98\x80' } } }"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Completion, ValidLineTest,
@@ -169,12 +176,14 @@ INSTANTIATE_TEST_SUITE_P(
         InvalidCase{"[]", "invalid_request", "must be an object", ""},
         InvalidCase{"7", "invalid_request", "must be an object", ""},
         InvalidCase{"{}", "invalid_request", "custom_id is missing", ""},
-        InvalidCase{R"({"custom_id": 5})", "invalid_request", "custom_id: must be a string, is 5", ""},
+        InvalidCase{R"({"custom_id": 5})", "invalid_request", "custom_id: must be a string, is 5",
+                    ""},
         InvalidCase{R"({"custom_id": ""})", "invalid_request", "custom_id is empty", ""},
         InvalidCase{absl::StrCat(R"({"custom_id": ")", std::string(257, 'x'), "\"}"),
                     "invalid_request", "custom_id has 257 bytes, limit 256", ""},
         InvalidCase{R"({"custom_id": "a"})", "invalid_request", "method is missing"},
-        InvalidCase{R"({"custom_id": "a", "method": "GET"})", "invalid_request", "must be POST, is GET"},
+        InvalidCase{R"({"custom_id": "a", "method": "GET"})", "invalid_request",
+                    "must be POST, is GET"},
         InvalidCase{R"({"custom_id": "a", "method": "POST"})", "invalid_request", "url is missing"},
         InvalidCase{Line("/v1/embeddings", ""), "invalid_request",
                     "url: must be /v1/chat/completions or /v1/completions, is /v1/embeddings"},
@@ -186,7 +195,8 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Body, InvalidLineTest,
     ::testing::Values(
-        InvalidCase{Line("/v1/chat/completions", ""), "invalid_request", "body.messages is missing"},
+        InvalidCase{Line("/v1/chat/completions", ""), "invalid_request",
+                    "body.messages is missing"},
         InvalidCase{Line("/v1/completions", ""), "invalid_request", "body.prompt is missing"},
         InvalidCase{ChatLine(",'temprature':1"), "invalid_request", "body.temprature: unknown"},
         InvalidCase{ChatLine(",'prompt':'x'"), "invalid_request", "body.prompt: unknown"},
@@ -197,26 +207,37 @@ INSTANTIATE_TEST_SUITE_P(
         InvalidCase{ChatLine(",'top_k':1.5"), "invalid_request", "body.top_k: must be an integer"},
         InvalidCase{ChatLine(",'top_k':3000000000"), "invalid_request", "32 bits, is 3000000000"},
         InvalidCase{ChatLine(",'top_k':-3000000000"), "invalid_request", "32 bits"},
-        InvalidCase{ChatLine(",'seed':-1"), "invalid_request", "body.seed: must be an integer of 0"},
-        InvalidCase{ChatLine(",'ignore_eos':1"), "invalid_request", "body.ignore_eos: must be true"},
+        InvalidCase{ChatLine(",'seed':-1"), "invalid_request",
+                    "body.seed: must be an integer of 0"},
+        InvalidCase{ChatLine(",'ignore_eos':1"), "invalid_request",
+                    "body.ignore_eos: must be true"},
         InvalidCase{ChatLine(",'stop':5"), "invalid_request", "body.stop: must be a string or"},
-        InvalidCase{ChatLine(",'stop':[5]"), "invalid_request", "body.stop: must be an array of strings"},
+        InvalidCase{ChatLine(",'stop':[5]"), "invalid_request",
+                    "body.stop: must be an array of strings"},
         InvalidCase{ChatLine(",'stop_token_ids':['a']"), "invalid_request", "body.stop_token_ids"},
-        InvalidCase{ChatLine(",'logit_bias':{'x':1}"), "invalid_request", "key \"x\" is not a token id"},
-        InvalidCase{ChatLine(",'logit_bias':[1]"), "invalid_request", "body.logit_bias: must be an object"},
-        InvalidCase{ChatLine(",'logprobs':3"), "invalid_request", "body.logprobs: must be true or false"},
+        InvalidCase{ChatLine(",'logit_bias':{'x':1}"), "invalid_request",
+                    "key \"x\" is not a token id"},
+        InvalidCase{ChatLine(",'logit_bias':[1]"), "invalid_request",
+                    "body.logit_bias: must be an object"},
+        InvalidCase{ChatLine(",'logprobs':3"), "invalid_request",
+                    "body.logprobs: must be true or false"},
         InvalidCase{ChatLine(",'top_logprobs':3"), "invalid_request", "body.top_logprobs: needs"},
-        InvalidCase{CompletionLine(",'logprobs':true"), "invalid_request", "body.logprobs: must be an integer"},
+        InvalidCase{CompletionLine(",'logprobs':true"), "invalid_request",
+                    "body.logprobs: must be an integer"},
         InvalidCase{ChatLine(",'max_tokens':5,'max_completion_tokens':6"), "invalid_request",
                     "body.max_completion_tokens: 6 contradicts max_tokens, which is 5"},
         InvalidCase{ChatLine(",'tool_choice':'required'"), "invalid_request", "body.tool_choice"},
         InvalidCase{ChatLine(",'response_format':{'type':'json_object'}"), "invalid_request",
                     "body.response_format"},
-        InvalidCase{Line("/v1/completions", "'prompt':['a','b']"), "invalid_request", "has 2 prompts"},
-        InvalidCase{Line("/v1/completions", "'prompt':[]"), "invalid_request", "body.prompt: must be"},
-        InvalidCase{Line("/v1/completions", "'prompt':[1,'a']"), "invalid_request", "body.prompt: must be"},
-        InvalidCase{Line("/v1/completions", "'prompt':{}"), "invalid_request",
-                    "body.prompt: must be a string or a non-empty array of token ids, is an object"}));
+        InvalidCase{Line("/v1/completions", "'prompt':['a','b']"), "invalid_request",
+                    "has 2 prompts"},
+        InvalidCase{Line("/v1/completions", "'prompt':[]"), "invalid_request",
+                    "body.prompt: must be"},
+        InvalidCase{Line("/v1/completions", "'prompt':[1,'a']"), "invalid_request",
+                    "body.prompt: must be"},
+        InvalidCase{
+            Line("/v1/completions", "'prompt':{}"), "invalid_request",
+            "body.prompt: must be a string or a non-empty array of token ids, is an object"}));
 
 INSTANTIATE_TEST_SUITE_P(
     BadMessages, InvalidLineTest,
@@ -284,8 +305,7 @@ v1::BatchResult TestResult() {
 }
 
 TEST(ResultFormatterTest, Chat) {
-  const std::string line =
-      ResultFormatter(TestJob(), "m").Format(TestResult(), RowKind::kChat);
+  const std::string line = ResultFormatter(TestJob(), "m").Format(TestResult(), RowKind::kChat);
   EXPECT_EQ(line.find('\n'), std::string::npos);
   EXPECT_EQ(Json::parse(line), Json::parse(R"({
     "id": "batch_req_xyz-7", "custom_id": "a", "error": null,
@@ -316,8 +336,9 @@ TEST(ResultFormatterTest, WithoutAKindAChoiceHasTheFieldsOfBoth) {
   v1::BatchResult result = TestResult();
   result.mutable_choices(0)->clear_logprobs();
   result.mutable_choices(0)->set_stop_reason("END");
-  const Json choice = Json::parse(ResultFormatter(TestJob(), "m").Format(
-      result, std::nullopt))["response"]["body"]["choices"][0];
+  const Json choice =
+      Json::parse(ResultFormatter(TestJob(), "m")
+                      .Format(result, std::nullopt))["response"]["body"]["choices"][0];
   EXPECT_EQ(choice["message"]["content"], "hé");
   EXPECT_EQ(choice["text"], "hé");
   EXPECT_EQ(choice["logprobs"], nullptr);
@@ -344,8 +365,7 @@ TEST(ResultFormatterTest, Errors) {
       info.set_reason(c.reason);
       result.mutable_error()->add_details()->PackFrom(info);
     }
-    const Json line =
-        Json::parse(ResultFormatter(TestJob(), "m").Format(result, RowKind::kChat));
+    const Json line = Json::parse(ResultFormatter(TestJob(), "m").Format(result, RowKind::kChat));
     EXPECT_EQ(line["response"], nullptr);
     EXPECT_EQ(line["error"], (Json{{"code", c.expected}, {"message", "why"}}));
   }

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,7 +41,7 @@ TEST(UnicodeTest, DecodesWhatItEncodes) {
     AppendUtf8(character, &text);
     EXPECT_EQ(DecodeUtf8(text, 0), character);
     EXPECT_EQ(Utf8Length(text[0]), text.size());
-    EXPECT_EQ(PreviousUtf8("a" + text, text.size() + 1), 1);
+    EXPECT_EQ(PreviousUtf8(absl::StrCat("a", text), text.size() + 1), 1);
   }
 }
 
@@ -74,7 +75,7 @@ TEST(UnicodeTest, StandInsKeepLengthAndOrder) {
       std::string text;
       std::string copy;
       AppendUtf8(character, &text);
-      EXPECT_TRUE(SubstituteForRegex("a" + text, &copy));
+      EXPECT_TRUE(SubstituteForRegex(absl::StrCat("a", text), &copy));
       EXPECT_EQ(copy.size(), 1 + text.size());
     }
   }
@@ -90,7 +91,7 @@ std::string Matches(const std::string& pattern, const std::string& text) {
   if (!status.ok()) return std::string(status.message());
   std::string result;
   for (const ByteSpan& match : matches) {
-    result += "(" + text.substr(match.begin, match.end - match.begin) + ")";
+    absl::StrAppend(&result, "(", text.substr(match.begin, match.end - match.begin), ")");
   }
   return result;
 }
@@ -121,7 +122,7 @@ TEST(UnicodeRegexTest, RefusesWhatDiffers) {
 }
 
 TEST(UnicodeRegexTest, EndsHostileSearches) {
-  EXPECT_THAT(Matches("(a|aa|a?)+$", std::string(60, 'a') + "b"), HasSubstr("limit"));
+  EXPECT_THAT(Matches("(a|aa|a?)+$", absl::StrCat(std::string(60, 'a'), "b")), HasSubstr("limit"));
 }
 
 }  // namespace

@@ -169,6 +169,8 @@ struct Parameter {
 struct MacroStmt {
   std::string name;
   std::vector<Parameter> parameters;
+  bool takes_varargs = false;  // its body names `varargs`: more positional arguments are welcome
+  bool takes_kwargs = false;   // its body names `kwargs`: so are unknown keyword arguments
   Body body;
 };
 

@@ -104,22 +104,21 @@ absl::StatusOr<Value> StrftimeNow(Runtime& runtime, const Value&, const Args& ar
 // joiner(): the empty string when first called, the separator from then on.
 class Joiner : public Object {
  public:
-  explicit Joiner(Value separator) : separator_(std::move(separator)) {}
+  explicit Joiner(Str separator) : separator_(std::move(separator)) {}
   absl::string_view type_name() const override { return "Joiner"; }
   bool callable() const override { return true; }
   absl::StatusOr<Value> Call(Runtime&, const Arguments&) override {
-    return std::exchange(used_, true) ? separator_ : Value::Literal("");
+    return Value::String(std::exchange(used_, true) ? separator_ : Str());
   }
-  int depth() const override { return separator_.depth() + 1; }
 
  private:
-  const Value separator_;
+  const Str separator_;
   bool used_ = false;
 };
 
 absl::StatusOr<Value> MakeJoiner(Runtime&, const Value&, const Args& args) {
-  return Value::Of(
-      ObjectPtr(std::make_shared<Joiner>(args.has(0) ? args[0] : Value::Literal(", "))));
+  ASSIGN_OR_RETURN(Str separator, args.String(0, ", "));
+  return Value::Of(ObjectPtr(std::make_shared<Joiner>(std::move(separator))));
 }
 
 constexpr Builtin kFunctions[] = {

@@ -4,6 +4,7 @@
 #ifndef MOELIGHT_ENGINE_TOKENIZER_JINJA_TOKEN_STREAM_H_
 #define MOELIGHT_ENGINE_TOKENIZER_JINJA_TOKEN_STREAM_H_
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -77,6 +78,14 @@ class TokenStream {
       default:
         return absl::StrCat("'", token.text, "'");
     }
+  }
+
+  // Positions are only for SawName(): was `name` among the tokens from `begin` to here?
+  size_t position() const { return at_; }
+  bool SawName(size_t begin, absl::string_view name) const {
+    return std::any_of(tokens_.begin() + static_cast<int64_t>(begin),
+                       tokens_.begin() + static_cast<int64_t>(at_),
+                       [name](const Token& token) { return token.IsName(name); });
   }
 
   // Counts one level of nesting while it lives.

@@ -1,0 +1,66 @@
+// Timing and buffers for the benchmarks.
+#ifndef MOELIGHT_TESTS_BENCH_BENCH_UTIL_H_
+#define MOELIGHT_TESTS_BENCH_BENCH_UTIL_H_
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "engine/backend/backend.h"
+
+namespace moelight {
+
+// Median seconds of a call, over at least `min_seconds` and 5 calls after one to warm up.
+template <typename Body>
+double MedianSeconds(double min_seconds, const Body& body) {
+  using Clock = std::chrono::steady_clock;
+  body();
+  std::vector<double> seconds;
+  double total = 0;
+  while (total < min_seconds || seconds.size() < 5) {
+    const Clock::time_point begin = Clock::now();
+    body();
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    total += seconds.back();
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
+  return seconds[seconds.size() / 2];
+}
+
+inline std::vector<float> RandomFloats(int64_t n, float stddev, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(-stddev, stddev);
+  std::vector<float> values(n);
+  for (float& value : values) value = uniform(random);
+  return values;
+}
+
+// A random weight in the format of a backend.
+class BenchWeight {
+ public:
+  BenchWeight(const WeightFormat& format, int64_t rows, int64_t cols) {
+    const int64_t bytes = format.bytes(rows, cols);
+    data_.reset(std::aligned_alloc(64, bytes));
+    std::memset(data_.get(), 0, bytes);
+    std::vector<float> source = RandomFloats(rows * cols, 0.05f, 1);
+    format.pack(TensorView::Make(source.data(), DType::kF32, {rows, cols}), 0, rows, data_.get());
+    matrix_ = {data_.get(), &format, rows, cols};
+  }
+  const WeightMatrix& matrix() const { return matrix_; }
+
+ private:
+  struct Free {
+    void operator()(void* data) const { std::free(data); }
+  };
+  std::unique_ptr<void, Free> data_;
+  WeightMatrix matrix_;
+};
+
+}  // namespace moelight
+
+#endif  // MOELIGHT_TESTS_BENCH_BENCH_UTIL_H_
