@@ -7,6 +7,7 @@
 
 #include <signal.h>
 
+#include <chrono>
 #include <stop_token>
 #include <thread>
 
@@ -14,7 +15,8 @@ namespace moelight::client {
 
 class Interrupts {
  public:
-  Interrupts();
+  // Programs such as timeout(1) send a signal twice in a row; within `grace` that counts as one.
+  explicit Interrupts(std::chrono::milliseconds grace = std::chrono::seconds(1));
   ~Interrupts();
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
@@ -24,8 +26,10 @@ class Interrupts {
  private:
   void Listen();
 
+  const std::chrono::milliseconds grace_;
   std::stop_source source_;
   sigset_t signals_;
+  sigset_t old_mask_;
   int wake_fd_;  // written to end the thread
   std::thread listener_;
 };

@@ -88,7 +88,7 @@ void Progress::DrawBar(const v1::BatchJob& job) {
       job.num_rows() == 0 ? 0 : static_cast<double>(RowsDone(job)) / job.num_rows();
   std::string line = cells >= kMinBarCells ? absl::StrCat(head, Bar(share, cells), tail)
                                            : absl::StrCat(StateName(job.state()), tail);
-  if (room > 0 && line.size() > room) line.resize(room);
+  line.resize(std::min<size_t>(line.size(), std::max(room, 0)));
   // To the start of the line, the text, then whatever is left of the longer text before goes.
   out_ << "\r" << line << "\x1b[K" << std::flush;
   bar_drawn_ = true;

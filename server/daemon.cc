@@ -50,6 +50,7 @@ absl::Status Daemon::OpenStore() {
     metrics->ObserveCommit(seconds);
   };
   ASSIGN_OR_RETURN(store_, JobStore::Open(std::move(store_options), options_.logger));
+  job_durations_ = std::make_unique<JobDurations>(*store_);
   return absl::OkStatus();
 }
 
@@ -123,10 +124,11 @@ int Daemon::metrics_port() const {
   return exposer_ == nullptr ? 0 : exposer_->GetListeningPorts().at(0);
 }
 
-MetricLevels Daemon::Levels() const {
+MetricLevels Daemon::Levels() {
   MetricLevels levels;
   if (engine_ != nullptr) levels.engine = engine_->Stats();
   levels.store = store_->levels();
+  job_durations_->Scan(levels.store, [this](double seconds) { metrics_->ObserveJob(seconds); });
   if (dispatcher_ != nullptr) levels.rows_in_flight = dispatcher_->num_rows_in_flight();
   levels.append_buffer_bytes = admission_.append_budget().used();
   return levels;

@@ -23,6 +23,7 @@
 #include "server/config.h"
 #include "server/dispatcher.h"
 #include "server/inference_service.h"
+#include "server/job_durations.h"
 #include "server/job_store.h"
 #include "server/metrics.h"
 #include "server/rpc_server.h"
@@ -66,7 +67,7 @@ class Daemon {
   explicit Daemon(DaemonOptions options);
   absl::Status OpenStore();
   absl::Status Listen();
-  MetricLevels Levels() const;
+  MetricLevels Levels();
   void StopAccepting();
 
   const DaemonOptions options_;
@@ -74,6 +75,7 @@ class Daemon {
   const std::shared_ptr<Metrics> metrics_;
   Admission admission_;
   std::unique_ptr<JobStore> store_;
+  std::unique_ptr<JobDurations> job_durations_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<BatchJobServiceImpl> batch_job_service_;

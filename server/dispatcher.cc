@@ -104,7 +104,7 @@ class RowDispatcher : public Dispatcher {
   int64_t num_marking_ = 0;
   std::deque<PendingRow> ready_;
   std::map<RowKey, RunningRow> running_;
-  int64_t num_unrecorded_ = 0;  // results on their way to the disk
+  int64_t num_unrecorded_ = 0;    // results on their way to the disk
   int32_t crashes_of_taken_ = 0;  // all rows past fetched_ have this many
   bool fetching_ = false;
   bool may_have_rows_ = false;  // the store changed since a fetch came back empty
@@ -234,10 +234,9 @@ void RowDispatcher::Fetch() {
   if (places < worth_it && NumTaken() > 0) return;
   fetching_ = true;
   may_have_rows_ = false;
-  store_.NextPending(places,
-                     [mailbox = mailbox_](absl::StatusOr<std::vector<PendingRow>> rows) {
-                       mailbox->Post(RowsFetched{std::move(rows)});
-                     });
+  store_.NextPending(places, [mailbox = mailbox_](absl::StatusOr<std::vector<PendingRow>> rows) {
+    mailbox->Post(RowsFetched{std::move(rows)});
+  });
 }
 
 // Rows with different numbers of crashes are never in flight together.

@@ -51,6 +51,16 @@ class DomBuilder : public nlohmann::json_sax<Json> {
     return false;
   }
 
+  // ":LINE:COLUMN", both from 1, of the last of the first `position` bytes.
+  std::string Location(size_t position) const {
+    const absl::string_view before = text_.substr(0, position == 0 ? 0 : position - 1);
+    const int64_t line = 1 + std::count(before.begin(), before.end(), '\n');
+    const size_t newline = before.rfind('\n');
+    const size_t column =
+        newline == absl::string_view::npos ? before.size() + 1 : before.size() - newline;
+    return absl::StrCat(":", line, ":", column);
+  }
+
   const std::string& error() const { return error_; }
   Json TakeRoot() { return std::move(root_); }
 
@@ -83,16 +93,6 @@ class DomBuilder : public nlohmann::json_sax<Json> {
   bool Close() {
     open_.pop_back();
     return true;
-  }
-
-  // ":LINE:COLUMN", both from 1, of the last of the first `position` bytes.
-  std::string Location(size_t position) const {
-    const absl::string_view before = text_.substr(0, position == 0 ? 0 : position - 1);
-    const int64_t line = 1 + std::count(before.begin(), before.end(), '\n');
-    const size_t newline = before.rfind('\n');
-    const size_t column =
-        newline == absl::string_view::npos ? before.size() + 1 : before.size() - newline;
-    return absl::StrCat(":", line, ":", column);
   }
 
   // What the library says, less its own location and the text it quotes, which may be long and
@@ -132,6 +132,11 @@ absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text, absl::string_vi
         absl::StrCat(source_name, ": ", text.size(), " bytes of JSON, limit ", limits.max_bytes));
   }
   DomBuilder builder(text, limits);
+  // The library takes a NUL for the end of the text and would ignore whatever follows.
+  if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source_name, builder.Location(nul + 1), ": not valid JSON: NUL byte"));
+  }
   if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
     return absl::InvalidArgumentError(absl::StrCat(source_name, builder.error()));
   }

@@ -19,8 +19,8 @@
 #include "engine/request.h"
 #include "engine/tokenizer/added_tokens_trie.h"
 #include "engine/tokenizer/bpe_model.h"
+#include "engine/tokenizer/byte_span.h"
 #include "engine/tokenizer/normalizer.h"
-#include "engine/tokenizer/unicode_regex.h"
 
 namespace moelight {
 

@@ -8,7 +8,7 @@
 #include <absl/status/statusor.h>
 #include <absl/strings/string_view.h>
 
-#include "engine/tokenizer/unicode_regex.h"
+#include "engine/tokenizer/byte_span.h"
 
 namespace moelight {
 

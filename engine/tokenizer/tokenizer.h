@@ -21,7 +21,7 @@
 #include <absl/types/span.h>
 
 #include "engine/request.h"
-#include "engine/tokenizer/unicode_regex.h"
+#include "engine/tokenizer/byte_span.h"
 
 namespace moelight {
 

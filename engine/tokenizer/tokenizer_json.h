@@ -25,7 +25,7 @@
 namespace moelight {
 
 // The largest published files have 33 MiB, 262,144 tokens and 580,604 merges. A file at these
-// limits loads in less than a second.
+// limits loads in about a second.
 inline constexpr size_t kMaxTokenizerJsonBytes = 64 << 20;
 inline constexpr int64_t kMaxVocabSize = 1 << 20;  // tokens, and the largest id plus one
 inline constexpr int64_t kMaxMerges = 768 << 10;

@@ -6,7 +6,6 @@
 #ifndef MOELIGHT_ENGINE_TOKENIZER_UNICODE_REGEX_H_
 #define MOELIGHT_ENGINE_TOKENIZER_UNICODE_REGEX_H_
 
-#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -14,13 +13,9 @@
 #include <absl/status/statusor.h>
 #include <absl/strings/string_view.h>
 
-namespace moelight {
+#include "engine/tokenizer/byte_span.h"
 
-// Half-open range of byte offsets.
-struct ByteSpan {
-  size_t begin = 0;
-  size_t end = 0;
-};
+namespace moelight {
 
 class UnicodeRegex {
  public:

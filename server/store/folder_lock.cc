@@ -1,7 +1,6 @@
 #include "server/store/folder_lock.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +9,7 @@
 #include <absl/status/status.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/strip.h>
+#include <sys/file.h>
 
 namespace moelight {
 

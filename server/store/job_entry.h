@@ -24,16 +24,16 @@ struct InFlightRow {
 };
 
 struct JobEntry {
-  int64_t serial = 0;       // order of creation
+  int64_t serial = 0;          // order of creation
   moelight::v1::BatchJob job;  // as clients see it
   std::string request_id;
-  int64_t num_refused = 0;    // rows refused at append
+  int64_t num_refused = 0;  // rows refused at append
   // Rows that wait for or are in the engine, and their estimated prompt tokens. A row of a job that
   // is being ended counts only while it is in the engine.
   int64_t queued_rows = 0;
   int64_t queued_tokens = 0;
-  int64_t seal_order = 0;     // 0: not sealed
-  int64_t next_row = 0;       // rows below were handed out, refused or ended
+  int64_t seal_order = 0;  // 0: not sealed
+  int64_t next_row = 0;    // rows below were handed out, refused or ended
   Ending ending = Ending::kNone;
   std::map<int64_t, InFlightRow> in_flight;  // by row
 

@@ -3,17 +3,15 @@
 #include <utility>
 
 #include <absl/strings/str_cat.h>
-#include <google/protobuf/util/time_util.h>
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "server/store/schema.h"
 #include "server/store/store_errors.h"
+#include "server/store/timestamps.h"
 
 namespace moelight {
 namespace {
-
-using google::protobuf::util::TimeUtil;
 
 constexpr int kJobIdLetters = 16;
 
@@ -33,14 +31,9 @@ JobSnapshotPtr SnapshotOf(const JobEntry& entry) {
   return snapshot;
 }
 
-absl::Time TimeOf(const google::protobuf::Timestamp& time) {
-  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
-}
-
 absl::Status StateError(const JobEntry& entry, absl::string_view wanted) {
-  return absl::FailedPreconditionError(absl::StrCat(entry.job.job_id(), " is in ",
-                                                    v1::BatchJob::State_Name(entry.job.state()),
-                                                    ", ", wanted));
+  return absl::FailedPreconditionError(absl::StrCat(
+      entry.job.job_id(), " is in ", v1::BatchJob::State_Name(entry.job.state()), ", ", wanted));
 }
 
 }  // namespace
@@ -114,7 +107,7 @@ absl::StatusOr<v1::BatchJob> Ledger::Create(const v1::CreateBatchJobRequest& req
   const std::string spec = SpecOf(request.job());
   CHECK(entry.job.ParseFromString(spec)) << "our own serialization does not parse";
   entry.job.set_state(v1::BatchJob::STATE_ACCEPTING);
-  *entry.job.mutable_create_time() = TimeUtil::GetCurrentTime();
+  *entry.job.mutable_create_time() = CurrentTimestamp();
   if (request.validate_only()) return entry.job;
 
   entry.serial = next_serial_++;
@@ -132,8 +125,8 @@ absl::StatusOr<v1::BatchJob> Ledger::Seal(const std::string& job_id, int64_t exp
   ASSIGN_OR_RETURN(JobEntry * entry, Find(job_id));
   v1::BatchJob& job = entry->job;
   if (expected_rows >= 0 && expected_rows != job.num_rows()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "expected_rows: is ", expected_rows, ", but ", job_id, " has ", job.num_rows(), " rows"));
+    return absl::FailedPreconditionError(absl::StrCat("expected_rows: is ", expected_rows, ", but ",
+                                                      job_id, " has ", job.num_rows(), " rows"));
   }
   if (entry->seal_order != 0) return job;
   if (job.state() != v1::BatchJob::STATE_ACCEPTING) {
@@ -177,9 +170,9 @@ absl::Status Ledger::RemoveJob(JobEntry& entry) {
 void Ledger::WatchDeadline(const JobEntry& entry) {
   if (entry.ended()) {
     if (options_.retention == absl::InfiniteDuration()) return;
-    deadlines_.emplace(TimeOf(entry.job.end_time()) + options_.retention, entry.serial);
+    deadlines_.emplace(ToAbslTime(entry.job.end_time()) + options_.retention, entry.serial);
   } else if (entry.job.has_expire_time() && entry.ending == Ending::kNone) {
-    deadlines_.emplace(TimeOf(entry.job.expire_time()), entry.serial);
+    deadlines_.emplace(ToAbslTime(entry.job.expire_time()), entry.serial);
   }
 }
 
@@ -199,7 +192,7 @@ absl::Status Ledger::ApplyDeadlines(absl::Time now) {
     if (entry.ended()) {
       // An expiry that was overtaken by the job's end also lands here; its retention has an entry
       // of its own.
-      if (TimeOf(entry.job.end_time()) + options_.retention <= now) {
+      if (ToAbslTime(entry.job.end_time()) + options_.retention <= now) {
         RETURN_IF_ERROR(RemoveJob(entry));
       }
     } else if (entry.ending == Ending::kNone) {

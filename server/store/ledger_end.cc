@@ -9,6 +9,7 @@
 #include "engine/base/status_macros.h"
 #include "server/store/ledger.h"
 #include "server/store/store_errors.h"
+#include "server/store/timestamps.h"
 
 namespace moelight {
 namespace {
@@ -30,8 +31,7 @@ std::string EndingPayload(const v1::BatchJob& job, Ending ending) {
   *result.mutable_error() =
       ending == Ending::kExpire
           ? RowError(absl::StatusCode::kDeadlineExceeded,
-                     absl::StrCat("the job's expire_time, ",
-                                  TimeUtil::ToString(job.expire_time()),
+                     absl::StrCat("the job's expire_time, ", TimeUtil::ToString(job.expire_time()),
                                   ", passed before this row was done"),
                      "JOB_EXPIRED")
           : RowError(absl::StatusCode::kCancelled, "the job was cancelled", "JOB_CANCELLED");
@@ -40,11 +40,10 @@ std::string EndingPayload(const v1::BatchJob& job, Ending ending) {
 
 std::string QuarantinePayload() {
   v1::BatchResult result;
-  *result.mutable_error() =
-      RowError(absl::StatusCode::kInternal,
-               absl::StrCat("quarantined: this row was in the batch at ", kMaxCrashes,
-                            " crashes of the server"),
-               "ROW_QUARANTINED");
+  *result.mutable_error() = RowError(absl::StatusCode::kInternal,
+                                     absl::StrCat("quarantined: this row was in the batch at ",
+                                                  kMaxCrashes, " crashes of the server"),
+                                     "ROW_QUARANTINED");
   return result.SerializeAsString();
 }
 
@@ -239,7 +238,7 @@ void Ledger::FinishIfDone(JobEntry& entry) {
       entry.job.set_state(v1::BatchJob::STATE_EXPIRED);
       break;
   }
-  *entry.job.mutable_end_time() = TimeUtil::GetCurrentTime();
+  *entry.job.mutable_end_time() = CurrentTimestamp();
   AddQueued(entry, -entry.queued_rows, -entry.queued_tokens);
   Touch(entry);
   WatchDeadline(entry);
@@ -265,8 +264,7 @@ absl::Status Ledger::PurgeStep() {
   const int64_t serial = purging_.front();
   ASSIGN_OR_RETURN(const int64_t num_chunks, tables_->EraseChunks(serial, kPurgeChunksPerStep));
   if (num_chunks == kPurgeChunksPerStep) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const int64_t num_results,
-                   tables_->EraseResults(serial, kPurgeResultsPerStep));
+  ASSIGN_OR_RETURN(const int64_t num_results, tables_->EraseResults(serial, kPurgeResultsPerStep));
   if (num_results == kPurgeResultsPerStep) return absl::OkStatus();
   RETURN_IF_ERROR(tables_->EraseJob(serial));
   purging_.pop_front();

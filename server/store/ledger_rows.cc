@@ -3,13 +3,13 @@
 #include <utility>
 
 #include <absl/strings/str_cat.h>
-#include <google/protobuf/util/time_util.h>
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "server/store/ledger.h"
 #include "server/store/schema.h"
 #include "server/store/store_errors.h"
+#include "server/store/timestamps.h"
 
 namespace moelight {
 namespace {
@@ -28,11 +28,10 @@ absl::StatusOr<AppendOutcome> Ledger::Append(const std::string& job_id, int64_t 
   }
   if (first_row > num_rows) {
     return absl::OutOfRangeError(absl::StrCat("first_row: is ", first_row, ", but ", job_id,
-                                              " has ", num_rows,
-                                              " rows; the expected offset is ", num_rows));
+                                              " has ", num_rows, " rows; the expected offset is ",
+                                              num_rows));
   }
-  const size_t num_repeats =
-      std::min(rows.size(), static_cast<size_t>(num_rows - first_row));
+  const size_t num_repeats = std::min(rows.size(), static_cast<size_t>(num_rows - first_row));
   RETURN_IF_ERROR(CompareRows(*entry, first_row, rows, num_repeats));
   if (num_repeats < rows.size()) {
     if (entry->job.state() != v1::BatchJob::STATE_ACCEPTING) {
@@ -152,12 +151,11 @@ absl::StatusOr<bool> Ledger::MarkRow(const PendingRow& row) {
     }
     entry.in_flight[row.row] = {row.estimated_prompt_tokens, 0, true};
   }
-  RETURN_IF_ERROR(
-      tables_->PutInFlight(entry.serial, row.row, entry.in_flight.at(row.row), run_));
+  RETURN_IF_ERROR(tables_->PutInFlight(entry.serial, row.row, entry.in_flight.at(row.row), run_));
   Touch(entry);
   if (entry.job.state() == v1::BatchJob::STATE_QUEUED) {
     entry.job.set_state(v1::BatchJob::STATE_RUNNING);
-    *entry.job.mutable_start_time() = google::protobuf::util::TimeUtil::GetCurrentTime();
+    *entry.job.mutable_start_time() = CurrentTimestamp();
   }
   return true;
 }

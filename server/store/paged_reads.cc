@@ -18,8 +18,7 @@ constexpr int64_t kMaxPendingBytes = 8 << 20;
 
 absl::Status Damaged(const JobSnapshot& job, int64_t first_row) {
   return absl::DataLossError(absl::StrCat("the stored result of ", job.job.job_id(), " row ",
-                                          first_row,
-                                          " is damaged: its checksum does not match"));
+                                          first_row, " is damaged: its checksum does not match"));
 }
 
 // Reads the record at the statement's row: columns key, first_row, num_rows, is_template, checksum,
@@ -50,8 +49,7 @@ absl::StatusOr<v1::BatchResult> FillTemplate(const JobSnapshot& job, const Store
                                              int64_t row, ReadConnection& connection) {
   v1::BatchResult result = stored.result;
   result.set_row(row);
-  const absl::StatusOr<RowView> view =
-      connection.rows->Read(job.serial, job.job.job_id(), row);
+  const absl::StatusOr<RowView> view = connection.rows->Read(job.serial, job.job.job_id(), row);
   if (!view.ok()) {
     RETURN_IF_ERROR(connection.database->failure());
     return result;  // a damaged request has lost its custom_id; the row's end is known all the same

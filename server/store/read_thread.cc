@@ -28,9 +28,9 @@ ReadThread::~ReadThread() {
 
 void ReadThread::Post(Task task) {
   if (queue_.TryPush(std::move(task))) return;
-  task(connection_, closing_ ? absl::UnavailableError("the job store is closing")
-                             : QueueFullError("read queue",
-                                              static_cast<int64_t>(queue_.capacity())));
+  task(connection_, closing_
+                        ? absl::UnavailableError("the job store is closing")
+                        : QueueFullError("read queue", static_cast<int64_t>(queue_.capacity())));
 }
 
 void ReadThread::Run() {

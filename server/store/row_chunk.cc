@@ -53,9 +53,8 @@ std::vector<EncodedChunk> EncodeChunks(const std::vector<EncodedRow>& rows, size
                                        int64_t first_row) {
   std::vector<EncodedChunk> chunks;
   for (size_t i = begin; i < rows.size(); ++i) {
-    const bool full =
-        chunks.empty() || chunks.back().num_rows >= kMaxChunkRows ||
-        chunks.back().payload.size() + rows[i].request.size() > kMaxChunkPayloadBytes;
+    const bool full = chunks.empty() || chunks.back().num_rows >= kMaxChunkRows ||
+                      chunks.back().payload.size() + rows[i].request.size() > kMaxChunkPayloadBytes;
     if (full) {
       chunks.emplace_back();
       chunks.back().first_row = first_row + static_cast<int64_t>(i - begin);

@@ -31,8 +31,8 @@ absl::Status RowReader::Load(int64_t serial, const std::string& job_id, int64_t 
   }
   find_.Reset();
   if (serial_ == serial) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("the stored request of ", job_id, " row ", row,
-                                          " is missing"));
+  return absl::DataLossError(
+      absl::StrCat("the stored request of ", job_id, " row ", row, " is missing"));
 }
 
 }  // namespace moelight

@@ -57,9 +57,9 @@ constexpr char kTables[] =
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;";
 
 absl::Status CreateTables(Database& database) {
-  const std::string sql = absl::StrCat("BEGIN IMMEDIATE;", kTables,
-                                       "PRAGMA application_id = ", kApplicationId, ";",
-                                       "PRAGMA user_version = ", kSchemaVersion, "; COMMIT;");
+  const std::string sql =
+      absl::StrCat("BEGIN IMMEDIATE;", kTables, "PRAGMA application_id = ", kApplicationId, ";",
+                   "PRAGMA user_version = ", kSchemaVersion, "; COMMIT;");
   return database.Execute(sql.c_str());
 }
 

@@ -4,31 +4,22 @@
 #include <utility>
 
 #include <absl/strings/str_cat.h>
-#include <google/protobuf/util/time_util.h>
 
 #include "engine/base/status_macros.h"
 #include "server/store/crc32c.h"
 #include "server/store/schema.h"
 #include "server/store/store_errors.h"
+#include "server/store/timestamps.h"
 
 namespace moelight {
 namespace {
-
-using google::protobuf::util::TimeUtil;
-
-int64_t MicrosOf(const google::protobuf::Timestamp& time) {
-  return TimeUtil::TimestampToMicroseconds(time);
-}
-
-void SetTime(int64_t micros, google::protobuf::Timestamp* time) {
-  *time = TimeUtil::MicrosecondsToTimestamp(micros);
-}
 
 // Serials of deleted jobs are all that is needed of them.
 constexpr char kLoadJobs[] =
     "SELECT serial, deleted, job_id, request_id, spec, spec_checksum, state, ending, seal_order,"
     " next_row, num_rows, num_refused, num_succeeded, num_failed, num_cancelled, queued_tokens,"
-    " prompt_tokens, generated_tokens, create_us, start_us, end_us, error FROM jobs ORDER BY serial";
+    " prompt_tokens, generated_tokens, create_us, start_us, end_us, error FROM jobs ORDER BY "
+    "serial";
 constexpr char kPutJob[] =
     "INSERT OR REPLACE INTO jobs(serial, deleted, job_id, request_id, spec, spec_checksum, state,"
     " ending, seal_order, next_row, num_rows, num_refused, num_succeeded, num_failed,"
@@ -39,20 +30,19 @@ constexpr char kPutJob[] =
 // results stay readable.
 void FailDamagedJob(v1::BatchJob& job) {
   job.set_state(v1::BatchJob::STATE_FAILED);
-  *job.mutable_error() = RowError(
-      absl::StatusCode::kDataLoss,
-      absl::StrCat("the stored settings of ", job.job_id(),
-                   " are damaged: their checksum does not match"),
-      "JOB_DAMAGED");
-  if (!job.has_end_time()) *job.mutable_end_time() = TimeUtil::GetCurrentTime();
+  *job.mutable_error() = RowError(absl::StatusCode::kDataLoss,
+                                  absl::StrCat("the stored settings of ", job.job_id(),
+                                               " are damaged: their checksum does not match"),
+                                  "JOB_DAMAGED");
+  if (!job.has_end_time()) *job.mutable_end_time() = CurrentTimestamp();
 }
 
 JobEntry EntryOf(const Statement& row) {
   JobEntry entry;
   v1::BatchJob& job = entry.job;
   const absl::string_view spec = row.Bytes(4);
-  const bool intact = Crc32c(spec) == row.Int(5) &&
-                      job.ParseFromArray(spec.data(), static_cast<int>(spec.size()));
+  const bool intact =
+      Crc32c(spec) == row.Int(5) && job.ParseFromArray(spec.data(), static_cast<int>(spec.size()));
   if (!intact) job.Clear();
   entry.serial = row.Int(0);
   job.set_job_id(std::string(row.Bytes(2)));
@@ -69,9 +59,9 @@ JobEntry EntryOf(const Statement& row) {
   entry.queued_tokens = row.Int(15);
   job.set_prompt_tokens(row.Int(16));
   job.set_generated_tokens(row.Int(17));
-  SetTime(row.Int(18), job.mutable_create_time());
-  if (row.Int(19) != 0) SetTime(row.Int(19), job.mutable_start_time());
-  if (row.Int(20) != 0) SetTime(row.Int(20), job.mutable_end_time());
+  *job.mutable_create_time() = FromMicros(row.Int(18));
+  if (row.Int(19) != 0) *job.mutable_start_time() = FromMicros(row.Int(19));
+  if (row.Int(20) != 0) *job.mutable_end_time() = FromMicros(row.Int(20));
   const absl::string_view error = row.Bytes(21);
   if (!error.empty()) {
     job.mutable_error()->ParseFromArray(error.data(), static_cast<int>(error.size()));
@@ -151,14 +141,14 @@ absl::Status Tables::PutJob(const JobEntry& entry) {
   const v1::BatchJob& job = entry.job;
   const std::string spec = SpecOf(job);
   const std::string error = job.has_error() ? job.error().SerializeAsString() : "";
-  return put_job_.Run(
-      entry.serial, SqlText{job.job_id()}, SqlText{entry.request_id}, absl::string_view(spec),
-      int64_t{Crc32c(spec)}, int64_t{job.state()}, static_cast<int64_t>(entry.ending),
-      entry.seal_order, entry.next_row, job.num_rows(), entry.num_refused, job.num_succeeded(),
-      job.num_failed(), job.num_cancelled(), entry.queued_tokens, job.prompt_tokens(),
-      job.generated_tokens(), MicrosOf(job.create_time()),
-      job.has_start_time() ? MicrosOf(job.start_time()) : 0,
-      job.has_end_time() ? MicrosOf(job.end_time()) : 0, absl::string_view(error));
+  return put_job_.Run(entry.serial, SqlText{job.job_id()}, SqlText{entry.request_id},
+                      absl::string_view(spec), int64_t{Crc32c(spec)}, int64_t{job.state()},
+                      static_cast<int64_t>(entry.ending), entry.seal_order, entry.next_row,
+                      job.num_rows(), entry.num_refused, job.num_succeeded(), job.num_failed(),
+                      job.num_cancelled(), entry.queued_tokens, job.prompt_tokens(),
+                      job.generated_tokens(), ToMicros(job.create_time()),
+                      job.has_start_time() ? ToMicros(job.start_time()) : 0,
+                      job.has_end_time() ? ToMicros(job.end_time()) : 0, absl::string_view(error));
 }
 
 absl::Status Tables::MarkDeleted(int64_t serial) { return mark_deleted_.Run(serial); }
@@ -188,8 +178,7 @@ absl::StatusOr<std::vector<ChunkHead>> Tables::ChunkHeads(int64_t serial, int64_
 }
 
 absl::StatusOr<int64_t> Tables::EraseChunks(int64_t serial, int64_t limit) {
-  RETURN_IF_ERROR(
-      erase_chunks_.Run(StoreKey(serial, 0), StoreKey(serial, kMaxRowsPerJob), limit));
+  RETURN_IF_ERROR(erase_chunks_.Run(StoreKey(serial, 0), StoreKey(serial, kMaxRowsPerJob), limit));
   return database_.num_changes();
 }
 
@@ -207,8 +196,7 @@ absl::StatusOr<bool> Tables::HasResult(int64_t serial, int64_t row) {
 }
 
 absl::StatusOr<int64_t> Tables::EraseResults(int64_t serial, int64_t limit) {
-  RETURN_IF_ERROR(
-      erase_results_.Run(StoreKey(serial, 0), StoreKey(serial, kMaxRowsPerJob), limit));
+  RETURN_IF_ERROR(erase_results_.Run(StoreKey(serial, 0), StoreKey(serial, kMaxRowsPerJob), limit));
   return database_.num_changes();
 }
 

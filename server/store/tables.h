@@ -33,7 +33,7 @@ struct ResultRecord {
   int64_t sequence = 0;  // its first sequence number in the job
   int64_t first_row = 0;
   int64_t num_rows = 1;
-  bool is_template = false;    // the payload lacks row and custom_id
+  bool is_template = false;   // the payload lacks row and custom_id
   absl::string_view payload;  // serialized BatchResult
 };
 
@@ -64,9 +64,8 @@ class Tables {
   absl::StatusOr<bool> HasResult(int64_t serial, int64_t row);
   absl::StatusOr<int64_t> EraseResults(int64_t serial, int64_t limit);
 
-  absl::Status LoadInFlight(
-      const std::function<void(int64_t serial, int64_t row, InFlightRow in_flight, int64_t run)>&
-          each);
+  absl::Status LoadInFlight(const std::function<void(int64_t serial, int64_t row,
+                                                     InFlightRow in_flight, int64_t run)>& each);
   absl::Status PutInFlight(int64_t serial, int64_t row, const InFlightRow& in_flight, int64_t run);
   absl::Status EraseInFlight(int64_t serial, int64_t row);
 

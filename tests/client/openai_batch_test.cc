@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <absl/status/status.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_replace.h>
 #include <gmock/gmock.h>
@@ -40,6 +41,7 @@ struct ValidCase {
   std::string line;
   std::string request;  // text format, without custom_id
 };
+void PrintTo(const ValidCase& c, std::ostream* out) { *out << c.line; }
 
 class ValidLineTest : public ::testing::TestWithParam<ValidCase> {};
 
@@ -144,6 +146,7 @@ struct InvalidCase {
   std::string message;  // a part of it
   std::string custom_id = "a";
 };
+void PrintTo(const InvalidCase& c, std::ostream* out) { *out << c.message; }
 
 class InvalidLineTest : public ::testing::TestWithParam<InvalidCase> {};
 
@@ -164,7 +167,7 @@ INSTANTIATE_TEST_SUITE_P(
         InvalidCase{"{\"custom_id\": \"\xff\"}", "invalid_json", "UTF-8", ""},
         InvalidCase{"{\"custom_id\": \"\\ud800\"}", "invalid_json", "surrogate", ""},
         InvalidCase{"{\"custom_id\": NaN}", "invalid_json", "not JSON", ""},
-        InvalidCase{ChatLine(",'temperature':1e999"), "invalid_json", "out of range", ""},
+        InvalidCase{ChatLine(",'temperature':1e999"), "invalid_json", "number overflow", ""},
         InvalidCase{std::string("{\"a\": \0}", 9), "invalid_json", "not JSON", ""},
         InvalidCase{std::string(1'000'000, '['), "invalid_json", "deeper than 64", ""},
         InvalidCase{ChatLine(absl::StrCat(",'tools':", std::string(70, '['), std::string(70, ']'))),
@@ -274,13 +277,15 @@ TEST(ParseBatchLineTest, TheJobsOwnMaxTokensReplaceTheCompletionDefault) {
   EXPECT_FALSE(parsed.request.sampling().has_max_tokens());
 }
 
+// Also behind an escaped quote and behind an escaped backslash, which does not escape the next
+// quote.
 TEST(ParseBatchLineTest, BracketsInTextAreNotDepth) {
-  const ParsedLine parsed =
-      ParseBatchLine(CompletionLine(absl::StrCat(",'user':'\\'", std::string(1000, '['), "'")));
-  EXPECT_TRUE(parsed.error.has_value());  // the stray quote
-  EXPECT_FALSE(
-      ParseBatchLine(CompletionLine(absl::StrCat(",'user':'\\\\", std::string(1000, '['), "'")))
-          .error.has_value());
+  const std::string brackets(1000, '[');
+  for (const std::string& text : {brackets, "\\\"" + brackets, brackets + "\\\\"}) {
+    const ParsedLine parsed =
+        ParseBatchLine(CompletionLine(absl::StrCat(",\"user\":\"", text, "\"")));
+    EXPECT_FALSE(parsed.error.has_value()) << parsed.error->message;
+  }
 }
 
 // --- Output lines ---

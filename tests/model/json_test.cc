@@ -44,7 +44,8 @@ TEST(JsonTest, RefusesWithPlaceAndReason) {
       {"\"\xed\xa0\x80\"", "not valid JSON"},
       {"[NaN]", "t:1:2: not valid JSON"},
       {"1e999", "not valid JSON"},
-      {std::string("\"a\0\"", 4), "not valid JSON"},
+      {std::string("\"a\0\"", 4), "t:1:3: not valid JSON: NUL byte"},
+      {std::string("[1]\n\0[", 6), "t:2:1: not valid JSON: NUL byte"},
   };
   for (const auto& test : kCases) {
     const auto parsed = ParseJson(test.text, "t");

@@ -11,29 +11,6 @@
 #include <nlohmann/json.hpp>
 
 namespace moelight {
-namespace {
-
-int64_t PlainBytes(int64_t num_rows, int64_t num_cols) {
-  return (num_rows * num_cols * 4 + 63) / 64 * 64;
-}
-
-void PlainPack(const TensorView& src, int64_t row_begin, int64_t, void* dst) {
-  float* out = static_cast<float*>(dst) + row_begin * src.dim(1);
-  for (int64_t i = 0; i < src.num_elements(); ++i) {
-    out[i] = src.dtype == DType::kF32    ? src.as<float>()[i]
-             : src.dtype == DType::kBF16 ? src.as<BFloat16>()[i].ToFloat()
-                                         : src.as<Float16>()[i].ToFloat();
-  }
-}
-
-float PlainGet(const void* data, int64_t, int64_t num_cols, int64_t row, int64_t col) {
-  return static_cast<const float*>(data)[row * num_cols + col];
-}
-
-}  // namespace
-
-const WeightFormat kPlainFormat = {"plain", PlainBytes, PlainPack, PlainGet};
-
 TempFolder::TempFolder() {
   std::string pattern = (std::filesystem::temp_directory_path() / "moelight_XXXXXX").string();
   path_ = mkdtemp(pattern.data());
@@ -41,7 +18,9 @@ TempFolder::TempFolder() {
 
 TempFolder::~TempFolder() { std::filesystem::remove_all(path_); }
 
-std::string TempFolder::Path(absl::string_view name) const { return absl::StrCat(path_, "/", name); }
+std::string TempFolder::Path(absl::string_view name) const {
+  return absl::StrCat(path_, "/", name);
+}
 
 void TempFolder::Write(absl::string_view name, absl::string_view content) const {
   std::ofstream file(Path(name), std::ios::binary);
@@ -89,8 +68,8 @@ std::vector<TestTensor> ReadTensors(const std::string& path) {
     if (name == "__metadata__") continue;
     const size_t begin = info["data_offsets"][0];
     const size_t end = info["data_offsets"][1];
-    tensors.push_back({name, info["dtype"], info["shape"],
-                       file.substr(8 + length + begin, end - begin)});
+    tensors.push_back(
+        {name, info["dtype"], info["shape"], file.substr(8 + length + begin, end - begin)});
   }
   return tensors;
 }

@@ -1,5 +1,5 @@
-// Helpers for tests of the model folder: folders that vanish, safetensors files of any content, and
-// a plain weight format.
+// Helpers for tests of the model folder: folders that vanish, and safetensors files of any
+// content.
 #ifndef MOELIGHT_TESTS_MODEL_MODEL_FILES_H_
 #define MOELIGHT_TESTS_MODEL_MODEL_FILES_H_
 
@@ -8,8 +8,6 @@
 #include <vector>
 
 #include <absl/strings/string_view.h>
-
-#include "engine/backend/weight_format.h"
 
 namespace moelight {
 
@@ -47,9 +45,6 @@ std::string SafetensorsFile(const std::vector<TestTensor>& tensors, int padding 
 
 // Every tensor of a well-formed file, with its bytes.
 std::vector<TestTensor> ReadTensors(const std::string& path);
-
-// Row-major f32, with the tail padded to 64 bytes.
-extern const WeightFormat kPlainFormat;
 
 // PATH of tests/data/NAME.
 std::string DataPath(absl::string_view name);

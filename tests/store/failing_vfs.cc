@@ -1,10 +1,8 @@
 #include "tests/store/failing_vfs.h"
 
-#include <sqlite3.h>
-
 #include <atomic>
-#include <cstdint>
-#include <new>
+
+#include <sqlite3.h>
 
 #include "engine/base/check.h"
 

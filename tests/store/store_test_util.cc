@@ -2,12 +2,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <mutex>
 #include <utility>
 
 #include <absl/strings/str_cat.h>
 
 #include "engine/base/check.h"
-#include "engine/base/status_macros.h"
 
 namespace moelight {
 
@@ -84,16 +84,16 @@ absl::StatusOr<ResultsPage> SyncStore::Read(const std::string& job_id, int64_t c
       [&](auto done) { store_->ReadResults(job_id, cursor, max_bytes, std::move(done)); });
 }
 
-absl::StatusOr<std::vector<v1::BatchResult>> SyncStore::ReadAll(const std::string& job_id,
-                                                                int64_t page_bytes) {
+std::vector<v1::BatchResult> SyncStore::ReadAll(const std::string& job_id, int64_t page_bytes) {
   std::vector<v1::BatchResult> all;
   int64_t cursor = 0;
   while (true) {
-    ASSIGN_OR_RETURN(ResultsPage page, Read(job_id, cursor, page_bytes));
-    if (page.results.empty()) return all;
-    CHECK_EQ(page.next_cursor, cursor + static_cast<int64_t>(page.results.size()));
-    cursor = page.next_cursor;
-    for (v1::BatchResult& result : page.results) all.push_back(std::move(result));
+    absl::StatusOr<ResultsPage> page = Read(job_id, cursor, page_bytes);
+    CHECK(page.ok()) << page.status();
+    if (page->results.empty()) return all;
+    CHECK_EQ(page->next_cursor, cursor + static_cast<int64_t>(page->results.size()));
+    cursor = page->next_cursor;
+    for (v1::BatchResult& result : page->results) all.push_back(std::move(result));
   }
 }
 

@@ -60,8 +60,7 @@ class SyncStore {
   absl::StatusOr<ResultsPage> Read(const std::string& job_id, int64_t cursor,
                                    int64_t max_bytes = 1 << 20);
   // All results, in pages of `page_bytes`.
-  absl::StatusOr<std::vector<v1::BatchResult>> ReadAll(const std::string& job_id,
-                                                       int64_t page_bytes = 1 << 20);
+  std::vector<v1::BatchResult> ReadAll(const std::string& job_id, int64_t page_bytes = 1 << 20);
   v1::BatchJob Get(const std::string& job_id) const;
   // A sealed job of `num_rows` small rows.
   std::string SealedJob(int64_t num_rows);
@@ -75,8 +74,8 @@ class SyncStore {
 };
 
 // Opens with defaults, `change` applied; CHECKs that it opens.
-std::unique_ptr<SyncStore> OpenStore(
-    const std::string& path, const std::function<void(JobStoreOptions&)>& change = nullptr);
+std::unique_ptr<SyncStore> OpenStore(const std::string& path,
+                                     const std::function<void(JobStoreOptions&)>& change = nullptr);
 
 // Row `row` with custom_id "c<row>", prompt "p<row>" and `prompt_bytes` more bytes.
 AppendRow MakeRow(int64_t row, int64_t prompt_bytes = 0);

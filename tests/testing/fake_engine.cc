@@ -21,6 +21,14 @@ std::string PromptText(const PromptInput& input) {
   return chat.messages.empty() ? "" : chat.messages.back().content;
 }
 
+PlanInfo MakePlan(const FakeEngineOptions& options) {
+  PlanInfo plan;
+  plan.backend = "fake";
+  plan.schedule = "serial";
+  plan.max_running_sequences = options.max_running;
+  return plan;
+}
+
 GenerateResult Answer(const std::string& prompt, bool cancelled) {
   GenerateResult result;
   result.num_prompt_tokens = static_cast<int32_t>(prompt.size());
@@ -42,11 +50,7 @@ GenerateResult Answer(const std::string& prompt, bool cancelled) {
 }  // namespace
 
 FakeEngine::FakeEngine(const FakeEngineOptions& options)
-    : options_(options),
-      plan_({.backend = "fake",
-             .schedule = "serial",
-             .max_running_sequences = options.max_running}),
-      thread_([this]() { Run(); }) {}
+    : options_(options), plan_(MakePlan(options)), thread_([this]() { Run(); }) {}
 
 FakeEngine::~FakeEngine() {
   {
@@ -152,8 +156,8 @@ void FakeEngine::SetPaused(bool paused) {
 
 bool FakeEngine::HasWorkLocked() const {
   const auto cancelled = [](const Request& request) { return request.cancelled; };
-  const bool can_start = !paused_ && !queued_.empty() &&
-                         running_.size() < static_cast<size_t>(options_.max_running);
+  const bool can_start =
+      !paused_ && !queued_.empty() && running_.size() < static_cast<size_t>(options_.max_running);
   const bool can_notify =
       when_room_ && queued_.size() < static_cast<size_t>(options_.max_queued_requests);
   return stopping_ || can_start || can_notify ||

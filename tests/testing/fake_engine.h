@@ -31,6 +31,8 @@ struct FakeEngineOptions {
   int32_t max_queued_requests = 1024;
   ModelInfo model = {.name = "fake",
                      .architecture = "FakeForCausalLM",
+                     .num_parameters = 0,
+                     .num_active_parameters = 0,
                      .vocab_size = 256,
                      .max_model_len = 4096,
                      .has_chat_template = true};

@@ -13,6 +13,8 @@ namespace {
 
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kPairElements = 2 * kTileRows;
+constexpr int64_t kElementBytes = sizeof(uint16_t);
+constexpr int64_t kLineBytes = kPairElements * kElementBytes;
 
 // y[r, n] = or += a[r] . w[n] for packed rows and consecutive weight tiles.
 struct PanelCall {
@@ -28,9 +30,16 @@ struct PanelCall {
   bool accumulate = false;
 };
 
+// Weights to be brought to L2 while a tile computes: from `line` on, `step` bytes per pair.
+struct Ahead {
+  const char* line;
+  int64_t step;
+};
+
 // kRows x kTiles accumulators in registers. Only single tiles may have fewer than 16 columns.
 template <int kRows, int kTiles>
-void Tile(const PanelCall& call, const Act* a, const uint16_t* w, float* y, int64_t num_cols) {
+void Tile(const PanelCall& call, const Act* a, const uint16_t* w, float* y, int64_t num_cols,
+          Ahead ahead) {
   // All loops over r are unrolled, or `sum` would live in memory.
   Vec sum[kRows][kTiles];
 #pragma GCC unroll 16
@@ -52,6 +61,13 @@ void Tile(const PanelCall& call, const Act* a, const uint16_t* w, float* y, int6
       const ActPair act = LoadActPair(a + r * kPackedStride);
       for (int t = 0; t < kTiles; ++t) sum[r][t] = DotPairs(sum[r][t], act, weights[t]);
     }
+    // Narrow tiles read the weights as fast as memory delivers; there it would only cost.
+    if (kTiles == kWideTiles) {
+      for (int t = 0; t < kTiles; ++t) {
+        _mm_prefetch(ahead.line + t * call.tile_stride * kElementBytes, _MM_HINT_T1);
+      }
+      ahead.line += ahead.step;
+    }
     a += 2;
     w += kPairElements;
   }
@@ -68,7 +84,8 @@ void Tile(const PanelCall& call, const Act* a, const uint16_t* w, float* y, int6
   }
 }
 
-using TileFunction = void (*)(const PanelCall&, const Act*, const uint16_t*, float*, int64_t);
+using TileFunction = void (*)(const PanelCall&, const Act*, const uint16_t*, float*, int64_t,
+                              Ahead);
 
 template <int kTiles, typename Rows>
 struct TileTable;
@@ -81,7 +98,9 @@ inline TileFunction FindTile(int64_t num_rows) {
   return TileTable<kTiles, std::make_integer_sequence<int, kMaxRows>>::kByRows[num_rows - 1];
 }
 
-// Weight tiles outside, so that one group of them stays in L1 for all rows.
+// Weight tiles outside, so that one group of them stays in cache for all rows. Each of the row tiles
+// brings its share of the next group, evenly over its pairs: large weights come from memory, whose
+// latency the hardware's own prefetch does not hide across groups.
 inline void Panel(const PanelCall& call) {
   // Rows are split evenly: 13 are 7 + 6, not 12 + 1.
   const int64_t num_row_tiles = (call.num_rows + kMaxTileRows - 1) / kMaxTileRows;
@@ -93,6 +112,9 @@ inline void Panel(const PanelCall& call) {
     if (tile + width > num_full_tiles) width = 1;
     const int64_t num_cols = tile + 1 == call.num_tiles ? call.last_tile_cols : kTileRows;
     const uint16_t* w = call.w + tile * call.tile_stride;
+    const bool last = tile + width >= call.num_tiles;
+    Ahead ahead = {reinterpret_cast<const char*>(last ? w : w + width * call.tile_stride),
+                   last ? 0 : kLineBytes / num_row_tiles};
     int64_t row = 0;
     for (int64_t i = 1; i <= num_row_tiles; ++i) {
       const int64_t row_end = i * call.num_rows / num_row_tiles;
@@ -103,7 +125,8 @@ inline void Panel(const PanelCall& call) {
                           : FindTile<kWideTiles, kMaxTileRows>(num_rows);
       }
       function(call, call.a + row * kPackedStride, w,
-               call.y + row * call.y_stride + tile * kTileRows, num_cols);
+               call.y + row * call.y_stride + tile * kTileRows, num_cols, ahead);
+      ahead.line += ahead.step * call.num_pairs;
       row = row_end;
     }
   }

@@ -35,7 +35,7 @@ struct GemmCall {
 inline constexpr int64_t kGemmMaxRows = 128;
 // Columns per pass. 16 bytes short of two tiles of weights and one of activations in 48 KiB of L1:
 // 2 * 192 pairs * 64 B + 12 rows * 1600 B = 43 KiB with fp32 activations.
-inline constexpr int64_t kGemmPassCols = 384;
+inline constexpr int64_t kGemmPassCols = 512;
 // Row stride of packed activations. Constant, so that all rows of a tile are reached from one
 // pointer with fixed displacements; not a power of two, so that they fall in different cache sets.
 inline constexpr int64_t kPackedStride = kGemmPassCols + 16;

@@ -160,8 +160,7 @@ absl::StatusOr<Value> GetItem(Meter& meter, const Value& base, const Value& key)
     return NoAttribute(base, key.as_string().view());
   }
   ASSIGN_OR_RETURN(const Str text, Repr(meter, key));
-  return Value::Undefined(
-      absl::StrCat("'", DescribeOwner(base), "' has no element ", text.view()));
+  return Value::Undefined(absl::StrCat("'", DescribeOwner(base), "' has no element ", text.view()));
 }
 
 absl::StatusOr<Value> GetSlice(Meter& meter, const Value& base, const SliceBounds& bounds) {

@@ -252,8 +252,8 @@ absl::StatusOr<Value> ApplyBinary(Meter& meter, BinaryOp op, const Value& a, con
       return Value::String(std::move(result));
     }
     if (a.is_string()) {
-      return absl::InvalidArgumentError(absl::StrCat("can only concatenate str (not \"",
-                                                     b.type_name(), "\") to str"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("can only concatenate str (not \"", b.type_name(), "\") to str"));
     }
     if (IsListOrTuple(a) && IsListOrTuple(b) && a.as_sequence().kind == b.as_sequence().kind) {
       return Join(meter, a.as_sequence(), b.as_sequence());

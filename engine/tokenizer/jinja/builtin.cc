@@ -13,8 +13,8 @@ absl::StatusOr<Args> Args::Bind(const Builtin& builtin, const Arguments& argumen
   Args args(&builtin, &arguments);
   if (builtin.variadic) return args;
   const auto& names = builtin.parameters;
-  const int num_parameters = static_cast<int>(
-      std::find(names.begin(), names.end(), absl::string_view()) - names.begin());
+  const int num_parameters =
+      static_cast<int>(std::find(names.begin(), names.end(), absl::string_view()) - names.begin());
   if (arguments.positional.size() > static_cast<size_t>(num_parameters)) {
     return absl::InvalidArgumentError(absl::StrCat(builtin.name, " takes at most ", num_parameters,
                                                    " arguments, not ",
@@ -45,9 +45,9 @@ absl::StatusOr<Args> Args::Bind(const Builtin& builtin, const Arguments& argumen
 }
 
 absl::Status Args::WrongType(int index, absl::string_view wanted) const {
-  return absl::InvalidArgumentError(
-      absl::StrCat("argument '", builtin_->parameters[index], "' of ", builtin_->name, " must be ",
-                   wanted, ", not ", (*this)[index].type_name()));
+  return absl::InvalidArgumentError(absl::StrCat("argument '", builtin_->parameters[index], "' of ",
+                                                 builtin_->name, " must be ", wanted, ", not ",
+                                                 (*this)[index].type_name()));
 }
 
 bool Args::Bool(int index, bool unset) const { return has(index) ? Truthy((*this)[index]) : unset; }

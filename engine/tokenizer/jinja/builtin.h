@@ -61,8 +61,7 @@ struct Builtin {
   Function function;
   bool variadic = false;  // takes what it is given, unbound
 
-  absl::StatusOr<Value> Call(Runtime& runtime, const Value& self,
-                             const Arguments& arguments) const;
+  absl::StatusOr<Value> Call(Runtime& runtime, const Value& self, const Arguments& arguments) const;
 };
 
 // The row of the name; null if there is none.

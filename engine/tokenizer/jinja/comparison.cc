@@ -6,8 +6,8 @@
 #include <absl/strings/str_cat.h>
 
 #include "engine/base/status_macros.h"
-#include "engine/tokenizer/jinja/operators.h"
 #include "engine/tokenizer/jinja/object.h"
+#include "engine/tokenizer/jinja/operators.h"
 
 namespace moelight::jinja {
 namespace {
@@ -106,8 +106,7 @@ absl::StatusOr<bool> Equal(Meter& meter, const Value& a, const Value& b) {
   if (a.is_undefined() || b.is_undefined()) return a.is_undefined() && b.is_undefined();
   if (SameListKind(a, b)) return EqualItems(meter, a.as_sequence(), b.as_sequence());
   if (a.is_dict() && b.is_dict()) return EqualDicts(meter, a.as_dict(), b.as_dict());
-  if (a.is_sequence() && b.is_sequence() &&
-      a.as_sequence().kind == Sequence::Kind::kRange &&
+  if (a.is_sequence() && b.is_sequence() && a.as_sequence().kind == Sequence::Kind::kRange &&
       b.as_sequence().kind == Sequence::Kind::kRange) {
     return EqualItems(meter, a.as_sequence(), b.as_sequence());
   }
@@ -122,8 +121,8 @@ absl::StatusOr<bool> Contains(Meter& meter, const Value& container, const Value&
   RETURN_IF_ERROR(meter.Step());
   if (container.is_string()) {
     if (!item.is_string()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "'in <string>' requires string as left operand, not ", item.type_name()));
+      return absl::InvalidArgumentError(
+          absl::StrCat("'in <string>' requires string as left operand, not ", item.type_name()));
     }
     const absl::string_view text = container.as_string().view();
     const absl::string_view part = item.as_string().view();
@@ -133,8 +132,7 @@ absl::StatusOr<bool> Contains(Meter& meter, const Value& container, const Value&
   }
   if (container.is_dict()) {
     if (item.is_sequence() || item.is_dict()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("unhashable type: '", item.type_name(), "'"));
+      return absl::InvalidArgumentError(absl::StrCat("unhashable type: '", item.type_name(), "'"));
     }
     if (item.is_string()) RETURN_IF_ERROR(meter.Scan(item.as_string().size()));
     return container.as_dict().Find(item) != nullptr;

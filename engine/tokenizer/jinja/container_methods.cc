@@ -34,8 +34,7 @@ absl::StatusOr<Value> Keys(Runtime& runtime, const Value& self, const Args&) {
 absl::StatusOr<Value> Values(Runtime& runtime, const Value& self, const Args&) {
   std::vector<Value> values;
   for (const auto& entry : self.as_dict().entries()) values.push_back(entry.second);
-  return MakeSequence(runtime.meter(), Sequence::Kind::kDictView, std::move(values),
-                      "dict_values");
+  return MakeSequence(runtime.meter(), Sequence::Kind::kDictView, std::move(values), "dict_values");
 }
 
 absl::StatusOr<Value> Get(Runtime&, const Value& self, const Args& args) {
@@ -70,8 +69,8 @@ absl::StatusOr<Value> IsInteger(Runtime&, const Value& self, const Args&) {
 }
 
 constexpr Builtin kDictMethods[] = {
-    {"copy", {}, 0, Copy},     {"get", {"key", "default"}, 1, Get}, {"items", {}, 0, Items},
-    {"keys", {}, 0, Keys},     {"values", {}, 0, Values},
+    {"copy", {}, 0, Copy}, {"get", {"key", "default"}, 1, Get}, {"items", {}, 0, Items},
+    {"keys", {}, 0, Keys}, {"values", {}, 0, Values},
 };
 
 constexpr Builtin kListMethods[] = {
@@ -86,8 +85,8 @@ constexpr Builtin kFloatMethods[] = {
 
 constexpr absl::string_view kMutatingDictMethods[] = {"clear", "pop", "popitem", "setdefault",
                                                       "update"};
-constexpr absl::string_view kMutatingListMethods[] = {"append",  "clear",  "extend", "insert",
-                                                      "pop",     "remove", "reverse", "sort"};
+constexpr absl::string_view kMutatingListMethods[] = {"append", "clear",  "extend",  "insert",
+                                                      "pop",    "remove", "reverse", "sort"};
 
 // A method together with the value it was taken from.
 class BoundMethod : public Object {
@@ -139,8 +138,8 @@ std::optional<Value> FindMethod(const Value& self, absl::string_view name) {
     return Value::Of(ObjectPtr(std::make_shared<BoundMethod>(self, method)));
   }
   if (std::find(table.mutating.begin(), table.mutating.end(), name) != table.mutating.end()) {
-    return Value::Undefined(absl::StrCat("access to attribute '", name, "' of '",
-                                         self.type_name(), "' object is unsafe."));
+    return Value::Undefined(absl::StrCat("access to attribute '", name, "' of '", self.type_name(),
+                                         "' object is unsafe."));
   }
   return std::nullopt;
 }

@@ -32,9 +32,9 @@ std::optional<BinaryOp> BinaryOpAt(const Token& token, int level) {
     BinaryOp op;
   };
   constexpr Row kRows[] = {
-      {"+", 0, BinaryOp::kAdd},      {"-", 0, BinaryOp::kSub}, {"~", 1, BinaryOp::kConcat},
-      {"*", 2, BinaryOp::kMul},      {"/", 2, BinaryOp::kDiv}, {"//", 2, BinaryOp::kFloorDiv},
-      {"%", 2, BinaryOp::kMod},      {"**", 3, BinaryOp::kPow},
+      {"+", 0, BinaryOp::kAdd}, {"-", 0, BinaryOp::kSub},  {"~", 1, BinaryOp::kConcat},
+      {"*", 2, BinaryOp::kMul}, {"/", 2, BinaryOp::kDiv},  {"//", 2, BinaryOp::kFloorDiv},
+      {"%", 2, BinaryOp::kMod}, {"**", 3, BinaryOp::kPow},
   };
   for (const Row& row : kRows) {
     if (row.level == level && token.IsOperator(row.text)) return row.op;
@@ -145,8 +145,8 @@ absl::StatusOr<ExprPtr> ExpressionParser::ParseUnary(bool with_filters) {
     RETURN_IF_ERROR(stream_.CheckDepth());
     const bool minus = stream_.Take().text == "-";
     ASSIGN_OR_RETURN(ExprPtr operand, ParseUnary(/*with_filters=*/false));
-    base = Make(line, UnaryExpr{minus ? UnaryExpr::Op::kMinus : UnaryExpr::Op::kPlus,
-                                std::move(operand)});
+    base = Make(
+        line, UnaryExpr{minus ? UnaryExpr::Op::kMinus : UnaryExpr::Op::kPlus, std::move(operand)});
   } else {
     ASSIGN_OR_RETURN(base, ParsePrimary());
   }
@@ -229,8 +229,7 @@ absl::StatusOr<ExprPtr> ExpressionParser::ParseDict() {
 
 bool ExpressionParser::AtTupleEnd() const {
   const TokenKind kind = stream_.current().kind;
-  return kind == TokenKind::kVariableEnd || kind == TokenKind::kBlockEnd ||
-         stream_.AtOperator(")");
+  return kind == TokenKind::kVariableEnd || kind == TokenKind::kBlockEnd || stream_.AtOperator(")");
 }
 
 absl::StatusOr<ExprPtr> ExpressionParser::ParseTuple(bool conditional, bool parenthesized) {
@@ -250,7 +249,8 @@ absl::StatusOr<ExprPtr> ExpressionParser::ParseTuple(bool conditional, bool pare
   return stream_.Unexpected("an expression");
 }
 
-// --- What follows an expression -------------------------------------------------------------------
+// --- What follows an expression
+// -------------------------------------------------------------------
 
 absl::Status ExpressionParser::ParsePostfix(std::vector<PostfixOp>* ops) {
   while (true) {

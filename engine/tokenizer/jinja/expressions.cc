@@ -31,10 +31,10 @@ class Function : public Object {
 
 absl::StatusOr<Value> Interpreter::Eval(const Expr& expr) {
   ++depth_;
-  absl::Status status = CheckDepth();
-  if (status.ok()) status = meter_.Step();
-  absl::StatusOr<Value> value = status;
-  if (status.ok()) {
+  absl::StatusOr<Value> value = Value();
+  if (absl::Status status = ChargeNode(); !status.ok()) {
+    value = std::move(status);
+  } else {
     value = std::visit([this](const auto& node) { return EvalNode(node); }, expr.node);
   }
   --depth_;
@@ -133,22 +133,17 @@ absl::StatusOr<Value> Interpreter::EvalNode(const PostfixExpr& expr) {
   return ApplyOps(std::move(value), expr.ops);
 }
 
-// --- What follows an expression ---------------------------------------------------------------------
+// --- What follows an expression
+// ---------------------------------------------------------------------
 
 absl::StatusOr<Value> Interpreter::ApplyOps(Value value, const std::vector<PostfixOp>& ops,
                                             const Value* caller) {
   for (const PostfixOp& op : ops) {
-    absl::StatusOr<Value> result = meter_.Step();
-    if (result.status().ok()) {
-      if (caller != nullptr && &op == &ops.back()) {
-        absl::StatusOr<Arguments> arguments = EvalArguments(std::get<CallOp>(op.op).arguments);
-        if (!arguments.ok()) return arguments.status();
-        arguments->keyword.emplace_back("caller", *caller);
-        result = Call(value, *arguments);
-      } else {
-        result = std::visit([&](const auto& node) { return Apply(value, node); }, op.op);
-      }
-    }
+    RETURN_IF_ERROR(meter_.Step());
+    const bool is_block_call = caller != nullptr && &op == &ops.back();
+    absl::StatusOr<Value> result =
+        is_block_call ? CallWithCaller(value, std::get<CallOp>(op.op), *caller)
+                      : std::visit([&](const auto& node) { return Apply(value, node); }, op.op);
     if (!result.ok()) {
       NoteErrorLine(op.line);
       return result.status();
@@ -156,6 +151,13 @@ absl::StatusOr<Value> Interpreter::ApplyOps(Value value, const std::vector<Postf
     value = *std::move(result);
   }
   return value;
+}
+
+absl::StatusOr<Value> Interpreter::CallWithCaller(const Value& function, const CallOp& op,
+                                                  const Value& caller) {
+  ASSIGN_OR_RETURN(Arguments arguments, EvalArguments(op.arguments));
+  arguments.keyword.emplace_back("caller", caller);
+  return Call(function, arguments);
 }
 
 absl::StatusOr<Value> Interpreter::Apply(const Value& value, const AttributeOp& op) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
@@ -22,7 +23,7 @@ constexpr int kMaxPrecision = 100;
 
 // One conversion, as either syntax writes it.
 struct Spec {
-  std::string fill = " ";
+  absl::string_view fill = " ";  // one character
   char align = 0;  // '<', '>', '^', '=' (pad after the sign); 0: by type
   char sign = '-';
   bool thousands = false;
@@ -76,7 +77,8 @@ absl::StatusOr<std::string> FloatDigits(double magnitude, const Spec& spec) {
 }
 
 absl::StatusOr<std::string> NumberDigits(const Value& value, const Spec& spec, bool* negative) {
-  const bool as_integer = value.is_integral() && (spec.type == 0 || absl::StrContains("dioxX", spec.type));
+  const bool as_integer =
+      value.is_integral() && (spec.type == 0 || absl::StrContains("dioxX", spec.type));
   if (!as_integer) {
     const double number = value.as_float();
     *negative = std::signbit(number);
@@ -114,8 +116,8 @@ absl::Status AppendNumber(const Value& value, const Spec& spec, StrBuilder* out)
 }
 
 void AppendString(const Str& text, const Spec& spec, char default_align, StrBuilder* out) {
-  const size_t end = spec.precision < 0 ? text.size()
-                                        : text.OffsetOfChar(static_cast<size_t>(spec.precision));
+  const size_t end =
+      spec.precision < 0 ? text.size() : text.OffsetOfChar(static_cast<size_t>(spec.precision));
   Pad(text.Slice(0, end), 0, spec, default_align, out);
 }
 
@@ -139,8 +141,7 @@ class PercentFormatter {
     }
     out_.Append(format_, copied, text.size());
     if (next_ < NumPositional() && !arguments_.is_dict()) {
-      return absl::InvalidArgumentError(
-          "not all arguments converted during string formatting");
+      return absl::InvalidArgumentError("not all arguments converted during string formatting");
     }
     return out_.Build();
   }
@@ -250,7 +251,7 @@ absl::StatusOr<Spec> ParseBraceSpec(absl::string_view text) {
   if (!text.empty()) {
     const size_t fill_size = DecodeChar(text, 0).size;
     if (fill_size < text.size() && IsAlign(text[fill_size])) {
-      spec.fill = std::string(text.substr(0, fill_size));
+      spec.fill = text.substr(0, fill_size);
       spec.align = text[fill_size];
       at = fill_size + 1;
     } else if (IsAlign(text[0])) {

@@ -23,8 +23,8 @@ absl::StatusOr<Value> Range(Runtime& runtime, const Value&, const Args& args) {
   const int64_t stop = args.has(1) ? second : first;
   if (step == 0) return absl::InvalidArgumentError("range() arg 3 must not be zero");
   // In 128 bits, because neither the span nor the step's negative needs to fit in 64.
-  const __int128 span = step > 0 ? static_cast<__int128>(stop) - start
-                                 : static_cast<__int128>(start) - stop;
+  const __int128 span =
+      step > 0 ? static_cast<__int128>(stop) - start : static_cast<__int128>(start) - stop;
   const __int128 stride = step > 0 ? static_cast<__int128>(step) : -static_cast<__int128>(step);
   const __int128 count = span <= 0 ? 0 : (span + stride - 1) / stride;
   if (count > kMaxRange) {
@@ -58,8 +58,8 @@ absl::StatusOr<Dict> BuildDict(Runtime& runtime, const Arguments& given) {
     for (const Value& item : pairs->items) {
       ASSIGN_OR_RETURN(const SequencePtr pair, Iterate(meter, item));
       if (pair->items.size() != 2) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "an element of a dict has length ", pair->items.size(), "; 2 is required"));
+        return absl::InvalidArgumentError(absl::StrCat("an element of a dict has length ",
+                                                       pair->items.size(), "; 2 is required"));
       }
       RETURN_IF_ERROR(meter.Step());
       RETURN_IF_ERROR(dict.Set(pair->items[0], pair->items[1]));

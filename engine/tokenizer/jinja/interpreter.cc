@@ -79,12 +79,12 @@ void Interpreter::NoteErrorLine(int line) {
 
 absl::Status Interpreter::WithLine(const absl::Status& status) const {
   if (raised_) return status;
-  return absl::Status(status.code(), absl::StrCat("chat template line ", error_line_, ": ",
-                                                  status.message()));
+  return absl::Status(status.code(),
+                      absl::StrCat("chat template line ", error_line_, ": ", status.message()));
 }
 
-absl::Status Interpreter::CheckDepth() const {
-  if (depth_ <= max_depth_) return absl::OkStatus();
+absl::Status Interpreter::ChargeNode() {
+  if (depth_ <= max_depth_) return meter_.Step();
   return absl::ResourceExhaustedError(
       absl::StrCat("calls and expressions are nested deeper than the limit of ", max_depth_));
 }

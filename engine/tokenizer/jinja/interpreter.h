@@ -9,6 +9,7 @@
 #define MOELIGHT_ENGINE_TOKENIZER_JINJA_INTERPRETER_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,7 +51,6 @@ class Interpreter : public Runtime {
  private:
   class Macro;
   class Namespace;
-  class Level;
   enum class Flow : uint8_t { kNormal, kBreak, kContinue };
 
   // Statements, in statements.cc. Each overload runs one kind and writes to *out_.
@@ -90,7 +90,7 @@ class Interpreter : public Runtime {
   absl::StatusOr<Value> EvalNode(const CompareExpr& expr);
   absl::StatusOr<Value> EvalNode(const ConditionalExpr& expr);
   absl::StatusOr<Value> EvalNode(const PostfixExpr& expr);
-  // Applies ops [begin, end) to `value`. `caller` goes to the last call among them, unless null.
+  // `caller`, unless null, goes to the last of `ops`, which is then a call.
   absl::StatusOr<Value> ApplyOps(Value value, const std::vector<PostfixOp>& ops,
                                  const Value* caller = nullptr);
   absl::StatusOr<Value> Apply(const Value& value, const AttributeOp& op);
@@ -100,6 +100,8 @@ class Interpreter : public Runtime {
   absl::StatusOr<Value> Apply(const Value& value, const FilterOp& op);
   absl::StatusOr<Value> Apply(const Value& value, const TestOp& op);
   absl::StatusOr<Value> Call(const Value& function, const Arguments& arguments);
+  absl::StatusOr<Value> CallWithCaller(const Value& function, const CallOp& op,
+                                       const Value& caller);
   absl::StatusOr<Arguments> EvalArguments(const CallArguments& arguments);
   absl::StatusOr<std::optional<int64_t>> EvalSliceBound(const ExprPtr& expr);
   Value Lookup(absl::string_view name) const;
@@ -107,7 +109,7 @@ class Interpreter : public Runtime {
   // The first call after an error decides on which line it happened.
   void NoteErrorLine(int line);
   absl::Status WithLine(const absl::Status& status) const;
-  absl::Status CheckDepth() const;
+  absl::Status ChargeNode();  // a step; an error too if this level is too deep
 
   const int max_call_depth_;
   const int max_depth_;  // of Eval and Run within each other, over all calls

@@ -17,8 +17,8 @@ namespace moelight::jinja {
 inline constexpr int kMaxJsonDepth = 64;
 
 // JSON sent with the request: every string in it is the user's. Objects keep the order of their
-// keys. InvalidArgument naming what is wrong and where, also for nesting beyond kMaxJsonDepth; never
-// recurses.
+// keys. InvalidArgument naming what is wrong and where, also for nesting beyond kMaxJsonDepth;
+// never recurses.
 absl::StatusOr<Value> ParseRequestJson(absl::string_view text);
 
 // The options of Python's json.dumps.
@@ -30,7 +30,8 @@ struct JsonStyle {
   bool sort_keys = false;
 };
 
-// InvalidArgument for values that JSON does not have. The text is the user's if any string in it is.
+// InvalidArgument for values that JSON does not have. The text is the user's if any string in it
+// is.
 absl::StatusOr<Str> DumpJson(Meter& meter, const Value& value, const JsonStyle& style);
 
 }  // namespace moelight::jinja

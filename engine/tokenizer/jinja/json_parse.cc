@@ -59,7 +59,7 @@ class ValueBuilder : public nlohmann::json_sax<Json> {
   }
 
   absl::StatusOr<Value> Finish() {
-    RETURN_IF_ERROR(status_);
+    RETURN_IF_ERROR(error_);
     return std::move(root_);
   }
 
@@ -76,7 +76,7 @@ class ValueBuilder : public nlohmann::json_sax<Json> {
   }
 
   bool Fail(absl::string_view message) {
-    if (status_.ok()) status_ = absl::InvalidArgumentError(message);
+    if (error_.ok()) error_ = absl::InvalidArgumentError(message);
     return false;
   }
 
@@ -111,7 +111,7 @@ class ValueBuilder : public nlohmann::json_sax<Json> {
   Meter meter_;  // the request's size is bounded where it arrives, so this one never runs out
   std::vector<Level> open_;
   Value root_;
-  absl::Status status_;
+  absl::Status error_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 
@@ -223,8 +224,8 @@ class Lexer {
     bool is_float = false;
     if (base != 10) {
       end += 2;
-      while (end < text_.size() && (absl::ascii_isxdigit(static_cast<unsigned char>(text_[end])) ||
-                                    text_[end] == '_')) {
+      while (end < text_.size() &&
+             (absl::ascii_isxdigit(static_cast<unsigned char>(text_[end])) || text_[end] == '_')) {
         ++end;
       }
     } else {
@@ -324,16 +325,16 @@ class Lexer {
   }
 
   void Emit(TokenKind kind, absl::string_view text) {
-    tokens_.push_back({.kind = kind, .line = line_, .text = std::string(text), .integer = 0,
-                       .number = 0});
+    tokens_.push_back(
+        {.kind = kind, .line = line_, .text = std::string(text), .integer = 0, .number = 0});
   }
   void EmitData(absl::string_view data) {
     if (!data.empty()) Emit(TokenKind::kData, data);
   }
 
   void Advance(size_t to) {
-    line_ += static_cast<int>(
-        std::count(text_.begin() + static_cast<int64_t>(at_), text_.begin() + static_cast<int64_t>(to), '\n'));
+    line_ += static_cast<int>(std::count(text_.begin() + static_cast<int64_t>(at_),
+                                         text_.begin() + static_cast<int64_t>(to), '\n'));
     if (to > at_) line_starting_ = text_[to - 1] == '\n';
     at_ = to;
   }

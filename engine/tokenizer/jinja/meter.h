@@ -40,8 +40,8 @@ class Meter {
     if (bytes > static_cast<uint64_t>(max_value_bytes_)) return ValueTooLarge();
     total_bytes_ += static_cast<int64_t>(bytes);
     if (total_bytes_ <= max_total_bytes_) return absl::OkStatus();
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the template makes more than the limit of ", max_total_bytes_, " bytes of values"));
+    return absl::ResourceExhaustedError(absl::StrCat("the template makes more than the limit of ",
+                                                     max_total_bytes_, " bytes of values"));
   }
 
   absl::Status ValueTooLarge() const {

@@ -328,8 +328,8 @@ absl::StatusOr<Stmt> StatementParser::ParseLoopControl(int line, bool is_break) 
 
 absl::StatusOr<Body> ParseTemplate(absl::string_view source, int max_depth) {
   if (source.size() > kMaxTemplateBytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("the chat template has ", source.size(),
-                                                     " bytes, limit ", kMaxTemplateBytes));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the chat template has ", source.size(), " bytes, limit ", kMaxTemplateBytes));
   }
   ASSIGN_OR_RETURN(std::vector<Token> tokens, Tokenize(source));
   return StatementParser(std::move(tokens), max_depth).Run();

@@ -34,14 +34,13 @@ class AttributePath {
       return path;
     }
     if (!attribute->is_string()) {
-      return absl::InvalidArgumentError(absl::StrCat("an attribute must be a string, not ",
-                                                     attribute->type_name()));
+      return absl::InvalidArgumentError(
+          absl::StrCat("an attribute must be a string, not ", attribute->type_name()));
     }
     for (absl::string_view part : absl::StrSplit(attribute->as_string().view(), '.')) {
       int64_t index = 0;
-      const bool digits = !part.empty() && std::all_of(part.begin(), part.end(), [](char c) {
-        return c >= '0' && c <= '9';
-      });
+      const bool digits = !part.empty() && std::all_of(part.begin(), part.end(),
+                                                       [](char c) { return c >= '0' && c <= '9'; });
       path.keys_.push_back(digits && absl::SimpleAtoi(part, &index) ? Value::Int(index)
                                                                     : Value::Literal(part));
     }
@@ -67,7 +66,9 @@ absl::StatusOr<Value> FoldCase(Meter& meter, const Value& value, bool case_sensi
   return Value::String(std::move(lower));
 }
 
-const Value* Optional(const Args& args, int index) { return args.has(index) ? &args[index] : nullptr; }
+const Value* Optional(const Args& args, int index) {
+  return args.has(index) ? &args[index] : nullptr;
+}
 
 // --- Ordering -----------------------------------------------------------------------------------
 
@@ -80,7 +81,8 @@ absl::StatusOr<Value> SortKeyed(Meter& meter, std::vector<Keyed> keyed, bool rev
   absl::Status error;
   const auto less = [&](const Keyed& a, const Keyed& b) {
     if (!error.ok()) return false;
-    const absl::StatusOr<bool> result = reverse ? Less(meter, b.key, a.key) : Less(meter, a.key, b.key);
+    const absl::StatusOr<bool> result =
+        reverse ? Less(meter, b.key, a.key) : Less(meter, a.key, b.key);
     if (!result.ok()) error = result.status();
     return result.ok() && *result;
   };
@@ -131,8 +133,8 @@ absl::StatusOr<Value> Sort(Runtime& runtime, const Value& self, const Args& args
 absl::StatusOr<Value> DictSort(Runtime& runtime, const Value& self, const Args& args) {
   Meter& meter = runtime.meter();
   if (!self.is_dict()) {
-    return absl::InvalidArgumentError(absl::StrCat("dictsort needs a dict, not ",
-                                                   self.type_name()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("dictsort needs a dict, not ", self.type_name()));
   }
   ASSIGN_OR_RETURN(const Str by, args.String(1, "key"));
   if (by.view() != "key" && by.view() != "value") {
@@ -258,8 +260,7 @@ absl::StatusOr<Value> Select(Runtime& runtime, const Value& self, const Args& ar
   if (given.positional.size() > kTestAt) {
     ASSIGN_OR_RETURN(test, NameAt(given, kTestAt, "test"));
   }
-  const Arguments rest =
-      WithoutFirst(given, std::min(given.positional.size(), kTestAt + 1));
+  const Arguments rest = WithoutFirst(given, std::min(given.positional.size(), kTestAt + 1));
   ASSIGN_OR_RETURN(const SequencePtr items, Iterate(runtime.meter(), self));
   Values selected;
   for (const Value& item : items->items) {

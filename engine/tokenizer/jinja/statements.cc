@@ -29,10 +29,10 @@ absl::StatusOr<Interpreter::Flow> Interpreter::RunScoped(const Body& body) {
 
 absl::StatusOr<Interpreter::Flow> Interpreter::Run(const Stmt& statement) {
   ++depth_;
-  absl::Status status = CheckDepth();
-  if (status.ok()) status = meter_.Step();
-  absl::StatusOr<Flow> flow = status;
-  if (status.ok()) {
+  absl::StatusOr<Flow> flow = Flow::kNormal;
+  if (absl::Status status = ChargeNode(); !status.ok()) {
+    flow = std::move(status);
+  } else {
     flow = std::visit([this](const auto& node) { return Exec(node); }, statement.node);
   }
   --depth_;
@@ -40,7 +40,8 @@ absl::StatusOr<Interpreter::Flow> Interpreter::Run(const Stmt& statement) {
   return flow;
 }
 
-// --- Output ---------------------------------------------------------------------------------------
+// --- Output
+// ---------------------------------------------------------------------------------------
 
 absl::StatusOr<Interpreter::Flow> Interpreter::Exec(const TextStmt& statement) {
   out_->Append(statement.text);
@@ -72,8 +73,8 @@ absl::StatusOr<Interpreter::Flow> Interpreter::Exec(const FilterBlockStmt& state
   Flow flow = Flow::kNormal;
   ASSIGN_OR_RETURN(Str text, Capture(statement.body, &flow));
   if (flow != Flow::kNormal) return flow;
-  ASSIGN_OR_RETURN(const Value filtered, ApplyOps(Value::String(std::move(text)),
-                                                  statement.filters));
+  ASSIGN_OR_RETURN(const Value filtered,
+                   ApplyOps(Value::String(std::move(text)), statement.filters));
   ASSIGN_OR_RETURN(const Str output, Text(meter_, filtered));
   out_->Append(output);
   if (out_->overflown()) return meter_.ValueTooLarge();
@@ -84,7 +85,8 @@ absl::StatusOr<Interpreter::Flow> Interpreter::Exec(const GenerationStmt& statem
   return RunScoped(statement.body);
 }
 
-// --- Control ----------------------------------------------------------------------------------------
+// --- Control
+// ----------------------------------------------------------------------------------------
 
 absl::StatusOr<Interpreter::Flow> Interpreter::Exec(const IfStmt& statement) {
   for (const auto& [condition, body] : statement.branches) {
@@ -133,12 +135,12 @@ absl::StatusOr<Interpreter::Flow> Interpreter::Exec(const LoopControlStmt& state
   return statement.is_break ? Flow::kBreak : Flow::kContinue;
 }
 
-// --- Assignment -------------------------------------------------------------------------------------
+// --- Assignment
+// -------------------------------------------------------------------------------------
 
 absl::Status Interpreter::AssignAttribute(const Target& target, const Value& value) {
   const Value owner = Lookup(target.name);
-  auto* const object =
-      owner.is_object() ? dynamic_cast<Namespace*>(&owner.as_object()) : nullptr;
+  auto* const object = owner.is_object() ? dynamic_cast<Namespace*>(&owner.as_object()) : nullptr;
   if (object == nullptr) {
     return absl::InvalidArgumentError("cannot assign attribute on non-namespace object");
   }
@@ -155,9 +157,9 @@ absl::Status Interpreter::Assign(const Target& target, const Value& value) {
   ASSIGN_OR_RETURN(const SequencePtr items, Iterate(meter_, value));
   if (items->items.size() != target.items.size()) {
     const bool too_many = items->items.size() > target.items.size();
-    return absl::InvalidArgumentError(absl::StrCat(
-        too_many ? "too many" : "not enough", " values to unpack (expected ",
-        target.items.size(), ", got ", items->items.size(), ")"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(too_many ? "too many" : "not enough", " values to unpack (expected ",
+                     target.items.size(), ", got ", items->items.size(), ")"));
   }
   for (size_t i = 0; i < target.items.size(); ++i) {
     RETURN_IF_ERROR(Assign(target.items[i], items->items[i]));
@@ -175,8 +177,7 @@ absl::StatusOr<Interpreter::Flow> Interpreter::Exec(const SetBlockStmt& statemen
   Flow flow = Flow::kNormal;
   ASSIGN_OR_RETURN(Str text, Capture(statement.body, &flow));
   if (flow != Flow::kNormal) return flow;
-  ASSIGN_OR_RETURN(const Value value, ApplyOps(Value::String(std::move(text)),
-                                               statement.filters));
+  ASSIGN_OR_RETURN(const Value value, ApplyOps(Value::String(std::move(text)), statement.filters));
   RETURN_IF_ERROR(Assign(statement.target, value));
   return Flow::kNormal;
 }
@@ -197,7 +198,8 @@ absl::StatusOr<Interpreter::Flow> Interpreter::Exec(const WithStmt& statement) {
   return flow;
 }
 
-// --- Macros -----------------------------------------------------------------------------------------
+// --- Macros
+// -----------------------------------------------------------------------------------------
 
 Value Interpreter::DefineMacro(const MacroStmt& macro) {
   if (macro_scopes_.empty() || macro_scopes_.back() != scope_) macro_scopes_.push_back(scope_);
@@ -224,8 +226,8 @@ absl::Status Interpreter::BindParameters(const MacroStmt& macro, const Arguments
   const size_t num_positional = std::min(arguments.positional.size(), macro.parameters.size());
   if (num_positional < arguments.positional.size() && !macro.takes_varargs) {
     return absl::InvalidArgumentError(absl::StrCat("macro ", QuoteText(macro.name),
-                                                   " takes not more than ",
-                                                   macro.parameters.size(), " argument(s)"));
+                                                   " takes not more than ", macro.parameters.size(),
+                                                   " argument(s)"));
   }
   scope_->Set("caller", Value::Undefined("No caller defined"));
   std::vector<const Value*> values(macro.parameters.size(), nullptr);
@@ -241,19 +243,17 @@ absl::Status Interpreter::BindParameters(const MacroStmt& macro, const Arguments
     } else if (macro.takes_kwargs) {
       RETURN_IF_ERROR(kwargs.Set(Value::Literal(name), value));
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("macro ", QuoteText(macro.name),
-                                                     " takes no keyword argument ",
-                                                     QuoteText(name)));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "macro ", QuoteText(macro.name), " takes no keyword argument ", QuoteText(name)));
     }
   }
   if (macro.takes_kwargs) {
     scope_->Set("kwargs", Value::Of(DictPtr(std::make_shared<Dict>(std::move(kwargs)))));
   }
   if (macro.takes_varargs) {
-    ASSIGN_OR_RETURN(
-        Value varargs,
-        MakeTuple(meter_, {arguments.positional.begin() + static_cast<int64_t>(num_positional),
-                           arguments.positional.end()}));
+    ASSIGN_OR_RETURN(Value varargs, MakeTuple(meter_, {arguments.positional.begin() +
+                                                           static_cast<int64_t>(num_positional),
+                                                       arguments.positional.end()}));
     scope_->Set("varargs", std::move(varargs));
   }
   for (size_t i = 0; i < values.size(); ++i) {

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
@@ -108,8 +110,8 @@ absl::StatusOr<Value> Truncate(Runtime& runtime, const Value& self, const Args& 
   }
   const int64_t kept = length - static_cast<int64_t>(end.num_chars());
   if (kept < 0 || leeway < 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "truncate needs a length of at least ", end.num_chars(), " and a leeway of at least 0"));
+    return absl::InvalidArgumentError(absl::StrCat("truncate needs a length of at least ",
+                                                   end.num_chars(), " and a leeway of at least 0"));
   }
   const int64_t num_chars = static_cast<int64_t>(text.num_chars());
   if (num_chars <= length || num_chars - length <= leeway) return Value::String(text);
@@ -157,8 +159,7 @@ absl::StatusOr<Value> Format(Runtime& runtime, const Value& self, const Args& ar
   ASSIGN_OR_RETURN(const Str text, Text(meter, self));
   const Arguments& given = args.all();
   if (!given.keyword.empty() && !given.positional.empty()) {
-    return absl::InvalidArgumentError(
-        "format takes positional or keyword arguments, but not both");
+    return absl::InvalidArgumentError("format takes positional or keyword arguments, but not both");
   }
   Dict named;
   for (const auto& [name, value] : given.keyword) {
@@ -176,8 +177,7 @@ absl::StatusOr<Value> UrlEncode(Runtime& runtime, const Value& self, const Args&
   RETURN_IF_ERROR(runtime.meter().Scan(text.size() * 8));
   std::string out;
   for (char byte : text.view()) {
-    if (absl::ascii_isalnum(static_cast<unsigned char>(byte)) ||
-        absl::StrContains("-._~/", byte)) {
+    if (absl::ascii_isalnum(static_cast<unsigned char>(byte)) || absl::StrContains("-._~/", byte)) {
       out.push_back(byte);
     } else {
       absl::StrAppendFormat(&out, "%%%02X", static_cast<unsigned char>(byte));

@@ -125,8 +125,8 @@ absl::StatusOr<Value> JoinMethod(Runtime& runtime, const Value& self, const Args
   for (const Value& item : items->items) {
     if (!item.is_string()) {
       return absl::InvalidArgumentError(absl::StrCat("sequence item ", pieces.size(),
-                                                     ": expected str instance, ",
-                                                     item.type_name(), " found"));
+                                                     ": expected str instance, ", item.type_name(),
+                                                     " found"));
     }
     pieces.push_back(item.as_string());
   }
@@ -199,12 +199,11 @@ absl::StatusOr<Value> AffixMethod(Runtime& runtime, const Value& self, const Arg
   if (args[0].is_string()) {
     return Value::Bool(HasAffix(window.text.view(), args[0].as_string().view(), kAtEnd));
   }
-  const bool tuple =
-      args[0].is_sequence() && args[0].as_sequence().kind == Sequence::Kind::kTuple;
+  const bool tuple = args[0].is_sequence() && args[0].as_sequence().kind == Sequence::Kind::kTuple;
   if (!tuple) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(kAtEnd ? "endswith" : "startswith",
-                     " first arg must be str or a tuple of str, not ", args[0].type_name()));
+    return absl::InvalidArgumentError(absl::StrCat(kAtEnd ? "endswith" : "startswith",
+                                                   " first arg must be str or a tuple of str, not ",
+                                                   args[0].type_name()));
   }
   RETURN_IF_ERROR(runtime.meter().Step(static_cast<int64_t>(args[0].as_sequence().items.size())));
   for (const Value& affix : args[0].as_sequence().items) {

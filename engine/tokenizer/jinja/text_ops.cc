@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include <absl/strings/match.h>
+
 #include "engine/base/status_macros.h"
 #include "engine/tokenizer/jinja/unicode.h"
 
@@ -134,8 +136,7 @@ absl::StatusOr<std::vector<Str>> Split(Meter& meter, const Str& text, const Str&
   } else {
     size_t end = view.size();
     while (may_split()) {
-      ASSIGN_OR_RETURN(const size_t at,
-                       FindLastText(meter, view.substr(0, end), separator.view()));
+      ASSIGN_OR_RETURN(const size_t at, FindLastText(meter, view.substr(0, end), separator.view()));
       if (at == kNone) break;
       pieces.push_back(text.Slice(at + step, end));
       end = at;

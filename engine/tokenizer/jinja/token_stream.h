@@ -102,9 +102,8 @@ class TokenStream {
   // ResourceExhausted if `extra` more levels than there are now would be too deep.
   absl::Status CheckDepth(int extra = 0) const {
     if (depth_ + extra <= max_depth_) return absl::OkStatus();
-    return absl::ResourceExhaustedError(absl::StrCat("chat template line ", line(),
-                                                     ": nested deeper than the limit of ",
-                                                     max_depth_));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "chat template line ", line(), ": nested deeper than the limit of ", max_depth_));
   }
 
  private:

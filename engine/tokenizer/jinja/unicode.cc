@@ -1,13 +1,13 @@
 #include "engine/tokenizer/jinja/unicode.h"
 
-#include <utf8proc.h>
-
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
+#include <utf8proc.h>
 
 namespace moelight::jinja {
 namespace {
@@ -152,8 +152,7 @@ bool IsDigit(char32_t c) {
 
 bool IsAlnum(char32_t c) {
   const utf8proc_category_t category = Category(c);
-  return IsAlpha(c) ||
-         (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO);
+  return IsAlpha(c) || (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO);
 }
 
 bool IsUpper(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_LU; }
@@ -186,8 +185,7 @@ std::string SwapCase(absl::string_view text) {
 }
 
 std::string QuoteText(absl::string_view text) {
-  const bool double_quotes =
-      absl::StrContains(text, '\'') && !absl::StrContains(text, '"');
+  const bool double_quotes = absl::StrContains(text, '\'') && !absl::StrContains(text, '"');
   const char32_t quote = double_quotes ? '"' : '\'';
   std::string out(1, static_cast<char>(quote));
   for (size_t i = 0; i < text.size();) {
@@ -227,10 +225,11 @@ std::string FloatText(double value) {
   const int exponent = std::atoi(digits.c_str() + e + 1);
   // The bounds between plain and scientific notation are those of Python's repr().
   if (exponent < -4 || exponent >= 16) {
-    return absl::StrCat(digits.substr(0, e), absl::StrFormat("e%c%02d", exponent < 0 ? '-' : '+',
-                                                             std::abs(exponent)));
+    return absl::StrCat(digits.substr(0, e),
+                        absl::StrFormat("e%c%02d", exponent < 0 ? '-' : '+', std::abs(exponent)));
   }
-  const auto fixed = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed);
+  const auto fixed =
+      std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed);
   std::string out(buffer, fixed.ptr);
   if (!absl::StrContains(out, '.')) out.append(".0");
   return out;

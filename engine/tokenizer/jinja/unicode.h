@@ -40,7 +40,7 @@ bool IsWord(char32_t c);  // \w of Python's regular expressions
 
 std::string ToUpper(absl::string_view text);
 std::string ToLower(absl::string_view text);
-std::string ToTitle(absl::string_view text);       // str.title()
+std::string ToTitle(absl::string_view text);        // str.title()
 std::string ToCapitalized(absl::string_view text);  // str.capitalize()
 std::string SwapCase(absl::string_view text);
 

@@ -79,7 +79,7 @@ bool Dict::EncodeKey(const Value& key, std::string* out) {
   if (key.is_string()) {
     *out = absl::StrCat("s", key.as_string().view());
   } else if (key.is_none()) {
-    *out = "n";
+    out->assign(1, 'n');
   } else if (key.is_integral()) {
     *out = absl::StrCat("i", key.as_int());
   } else if (key.is_float()) {

@@ -4,8 +4,8 @@
 // change once a template can see them; objects with state (namespace, loop) derive from Object.
 //
 // Threads: values without Objects or iterators are immutable and may be shared. Those with belong
-// to one rendering. Allocates: containers and strings. Errors: MakeSequence() and Dict::Set() refuse
-// nesting beyond kMaxValueDepth, so that walking a value recursively is safe.
+// to one rendering. Allocates: containers and strings. Errors: MakeSequence() and Dict::Set()
+// refuse nesting beyond kMaxValueDepth, so that walking a value recursively is safe.
 #ifndef MOELIGHT_ENGINE_TOKENIZER_JINJA_VALUE_H_
 #define MOELIGHT_ENGINE_TOKENIZER_JINJA_VALUE_H_
 
@@ -101,9 +101,9 @@ struct Sequence {
 
   Kind kind = Kind::kList;
   std::vector<Value> items;
-  std::string label;          // how a range, view or iterator prints; kDictView: before the items
-  int depth = 1;              // set by MakeSequence()
-  mutable size_t taken = 0;   // kIterator: items already consumed
+  std::string label;         // how a range, view or iterator prints; kDictView: before the items
+  int depth = 1;             // set by MakeSequence()
+  mutable size_t taken = 0;  // kIterator: items already consumed
 
   bool indexable() const { return kind <= Kind::kRange; }
   bool sized() const { return kind <= Kind::kDictView; }
@@ -147,7 +147,7 @@ class Dict {
   size_t IndexOf(const std::string& encoded) const;
 
   std::vector<Entry> entries_;
-  std::vector<std::string> encoded_keys_;           // of entries_
+  std::vector<std::string> encoded_keys_;          // of entries_
   std::unordered_map<std::string, size_t> index_;  // encoded key to entry, from kMinIndexed on
   int depth_ = 1;
 };

@@ -1,14 +1,16 @@
 // Filters on numbers and on any value: abs, int, float, round, default, length, attr, tojson.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <utility>
 
 #include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
-#include <absl/strings/str_replace.h>
+#include <absl/strings/strip.h>
 
 #include "engine/base/status_macros.h"
 #include "engine/tokenizer/jinja/filters.h"
@@ -27,31 +29,24 @@ absl::StatusOr<Value> Abs(Runtime&, const Value& self, const Args&) {
       absl::StrCat("bad operand type for abs(): '", self.type_name(), "'"));
 }
 
-std::string_view Unspaced(absl::string_view text) {
-  const absl::string_view stripped = absl::StripAsciiWhitespace(text);
-  return {stripped.data(), stripped.size()};
-}
-
 // int(text, base) of Python; nullopt if it would raise.
 std::optional<int64_t> ParseInt(absl::string_view text, int64_t base) {
-  std::string digits(Unspaced(text));
-  const bool negative = !digits.empty() && digits[0] == '-';
-  if (!digits.empty() && (digits[0] == '-' || digits[0] == '+')) digits.erase(0, 1);
-  const std::string prefix = absl::AsciiStrToLower(digits.substr(0, 2));
+  absl::string_view rest = absl::StripAsciiWhitespace(text);
+  const bool negative = absl::ConsumePrefix(&rest, "-");
+  if (!negative) absl::ConsumePrefix(&rest, "+");
   for (const auto& [name, value] : {std::pair("0x", 16), {"0o", 8}, {"0b", 2}}) {
-    if (prefix != name || (base != 0 && base != value)) continue;
+    if (!absl::StartsWithIgnoreCase(rest, name) || (base != 0 && base != value)) continue;
     base = value;
-    digits.erase(0, 2);
+    rest.remove_prefix(2);
     break;
   }
   if (base == 0) base = 10;
-  if (digits.empty() || !absl::ascii_isalnum(static_cast<unsigned char>(digits[0])) || base < 2 ||
-      base > 36) {
+  if (rest.empty() || rest.front() == '_' || rest.back() == '_' || base < 2 || base > 36) {
     return std::nullopt;
   }
-  digits = absl::StrReplaceAll(digits, {{"_", ""}});
   int64_t value = 0;
-  for (char c : digits) {
+  for (char c : rest) {
+    if (c == '_') continue;
     const unsigned char lower = static_cast<unsigned char>(absl::ascii_tolower(c));
     const int64_t digit = absl::ascii_isdigit(lower)   ? lower - '0'
                           : absl::ascii_isalpha(lower) ? lower - 'a' + 10
@@ -66,10 +61,9 @@ std::optional<int64_t> ParseInt(absl::string_view text, int64_t base) {
 
 std::optional<double> ParseFloat(absl::string_view text) {
   double value = 0;
-  const std::string_view stripped = Unspaced(text);
   // Python knows no hexadecimal floats.
-  if (stripped.find_first_of("xX") != std::string_view::npos) return std::nullopt;
-  if (!absl::SimpleAtod({stripped.data(), stripped.size()}, &value)) return std::nullopt;
+  if (text.find_first_of("xX") != absl::string_view::npos) return std::nullopt;
+  if (!absl::SimpleAtod(text, &value)) return std::nullopt;
   return value;
 }
 
@@ -168,7 +162,7 @@ absl::StatusOr<Value> ToJson(Runtime& runtime, const Value& self, const Args& ar
   style.ensure_ascii = args.Bool(0, false);
   ASSIGN_OR_RETURN(style.indent, ReadIndent(args, 1));
   style.sort_keys = args.Bool(3, false);
-  if (style.indent.has_value()) style.item_separator = ",";
+  if (style.indent.has_value()) style.item_separator.assign(1, ',');
   if (args.given_not_none(2)) {
     ASSIGN_OR_RETURN(const SequencePtr pair, Iterate(runtime.meter(), args[2]));
     if (pair->items.size() != 2 || !pair->items[0].is_string() || !pair->items[1].is_string()) {

@@ -1,0 +1,246 @@
+// Goal: a template or request made to do harm ends with a typed error, soon, and with little
+// memory.
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/tokenizer/chat_template.h"
+
+namespace moelight {
+namespace {
+
+// The contract is a second; sanitizers make everything some times slower.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::chrono::seconds kPatience(15);
+#else
+constexpr std::chrono::seconds kPatience(1);
+#endif
+
+std::string Repeat(const std::string& text, int count) {
+  std::string out;
+  for (int i = 0; i < count; ++i) out += text;
+  return out;
+}
+
+ChatPrompt Hello() {
+  ChatPrompt prompt;
+  prompt.messages.emplace_back().role = "user";
+  prompt.messages.back().content = "hello";
+  return prompt;
+}
+
+absl::Status RenderStatus(const std::string& source, const ChatPrompt& prompt = Hello()) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto chat_template = ChatTemplate::Parse(source, {});
+  absl::Status status = chat_template.status();
+  if (status.ok()) status = (*chat_template)->Render(prompt).status();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, kPatience);
+  return status;
+}
+
+TEST(ChatTemplateHostileTest, TemplatesOverALimitAreStopped) {
+  const std::string big = "{% set s = 'ab' * 4000000 %}";
+  const std::vector<std::string> sources = {
+      // Loops.
+      "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+      "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
+      "{% for a in range(99999) if range(99999) | list %}{% endfor %}",
+      "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+      "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
+      "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+      "{% macro f() %}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
+      "{% macro f(a=f()) %}{% endmacro %}{{ f() }}",
+      // Memory.
+      "{{ 'a' * 10**9 }}",
+      "{{ 'a' * 10**18 }}",
+      "{{ [0] * 10**9 }}",
+      "{{ range(10**9) }}",
+      "{{ range(-9223372036854775807, 9223372036854775807) }}",
+      "{% set ns = namespace(s='ab') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% "
+      "endfor %}",
+      "{% set ns = namespace(s='ab') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% "
+      "endfor %}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = ns.l + ns.l %}{% "
+      "endfor %}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(90) %}{% set ns.l = [ns.l, ns.l] %}{% "
+      "endfor "
+      "%}{{ ns.l }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(90) %}{% set ns.l = [ns.l, ns.l] %}{% "
+      "endfor "
+      "%}{{ ns.l | tojson }}",
+      "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(90) %}{% set ns.a = [ns.a, ns.a] "
+      "%}{% "
+      "set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor "
+      "%}",
+      "{% set ns = namespace(l={}) %}{% for i in range(99999) %}{% set ns.l = {'a': ns.l} %}{% "
+      "endfor %}",
+      "{% set ns = namespace(l=[1]) %}{% for i in range(99999) %}{% set ns.l = [ns.l].index %}{% "
+      "endfor "
+      "%}",
+      "{% set ns = namespace(l=1) %}{% for i in range(99999) %}{% for j in [ns.l] %}{% set ns.l = "
+      "loop "
+      "%}{% endfor %}{% endfor %}",
+      big + "{% for i in range(99999) %}{% set t = s + 'x' %}{% endfor %}",
+      big + "{% for i in range(99999) %}{% set t = s | upper %}{% endfor %}",
+      big + "{% for i in range(99999) %}{% set t = s[1:] %}{% endfor %}",
+      big + "{% for i in range(99999) %}{{ s }}{% endfor %}",
+      big + "{{ s.split('a') }}",
+      big + "{{ s | list }}",
+      big + "{{ s.replace('a', s) }}",
+      big + "{{ s.replace('', s) }}",
+      big + "{{ (s, s, s) }}",
+      big + "{{ [s, s, s] | join(s) }}",
+      "{{ 'a'.center(10**12) }}",
+      "{{ 'a' | indent(10**12) }}",
+      "{{ 'a'.zfill(10**12) }}",
+      // Time without memory.
+      big + "{% for i in range(99999) %}{{ 'xyz' in s }}{% endfor %}",
+      big + "{% for i in range(99999) %}{{ s == s ~ '' }}{% endfor %}",
+      big + "{% for i in range(99999) %}{{ s.count('abab') }}{% endfor %}",
+      big + "{{ s.rfind('b' * 4000000) }}",
+      big + "{% for i in range(99999) %}{{ s.isdigit() or s.isalpha() }}{% endfor %}",
+      "{% set l = range(99999) | list %}{% for i in range(99999) %}{{ l | sort | first }}{% endfor "
+      "%}",
+      "{% set l = range(99999) | list %}{% for i in range(99999) %}{{ -1 in l }}{% endfor %}",
+      "{% set l = range(99999) | list %}{% for i in range(99999) %}{{ l | join | length }}{% "
+      "endfor %}",
+      "{% set l = range(99999) | list %}{% for i in range(99999) %}{% set m = l[::-1] %}{% endfor "
+      "%}",
+      "{% set l = range(99999) | list %}{% for i in range(99999) %}{% set m = l | list %}{% endfor "
+      "%}",
+      // Nesting of the source.
+      "{{ " + Repeat("(", 100000) + "1" + Repeat(")", 100000) + " }}",
+      "{{ " + Repeat("[", 100000) + Repeat("]", 100000) + " }}",
+      "{{ " + Repeat("{1:", 100000) + "1" + Repeat("}", 100000) + " }}",
+      "{{ " + Repeat("not ", 100000) + "1 }}",
+      "{{ " + Repeat("-", 100000) + "1 }}",
+      "{{ " + Repeat("1 if 1 else ", 50000) + "1 }}",
+      "{{ 1" + Repeat(" if 1", 100000) + " }}",
+      "{{ a" + Repeat("[a", 100000) + Repeat("]", 100000) + " }}",
+      "{{ a" + Repeat("(a", 100000) + Repeat(")", 100000) + " }}",
+      "{{ a" + Repeat("|f(a", 100000) + Repeat(")", 100000) + " }}",
+      "{{ a is" + Repeat(" a (a is", 50000) + Repeat(")", 50000) + " }}",
+      Repeat("{% if 1 %}", 50000) + Repeat("{% endif %}", 50000),
+      Repeat("{% for i in x %}", 30000) + Repeat("{% endfor %}", 30000),
+      "{% set " + Repeat("(", 100000) + "a" + Repeat(")", 100000) + " = 1 %}",
+      "{# too large #}" + std::string(size_t{2} << 20, ' '),
+  };
+  for (const std::string& source : sources) {
+    SCOPED_TRACE(source.substr(0, 160));
+    EXPECT_TRUE(absl::IsResourceExhausted(RenderStatus(source))) << RenderStatus(source);
+  }
+}
+
+TEST(ChatTemplateHostileTest, LongChainsAreNotDeep) {
+  const std::vector<std::string> sources = {
+      "{{ 0" + Repeat(" + 1", 50000) + " }}",
+      "{{ 'a'" + Repeat(" ~ 'b'", 2000) + " }}",
+      "{{ 1" + Repeat(" and 1", 50000) + " }}",
+      "{{ 1" + Repeat(" == 1", 50000) + " }}",
+      "{{ 'a'" + Repeat(" | trim", 20000) + " }}",
+      "{{ 'a'" + Repeat(".strip()", 20000) + " }}",
+      "{% if 0 %}" + Repeat("{% elif 0 %}", 20000) + "{% endif %}",
+      Repeat("{{ 1 }}", 50000),
+      "{% set ns = namespace() %}{% for i in range(50000) %}{% set n = namespace(next=ns.next) "
+      "%}{% "
+      "set ns.next = n %}{% endfor %}",
+      "{% set ns = namespace() %}{% set ns.me = ns %}{% macro f() %}{% endmacro %}{% set ns.f = f "
+      "%}"
+      "{% for i in range(20000) %}{% macro g() %}{{ f }}{% endmacro %}{% set ns.g = g %}{% endfor "
+      "%}",
+  };
+  for (const std::string& source : sources) {
+    SCOPED_TRACE(source.substr(0, 160));
+    EXPECT_TRUE(RenderStatus(source).ok()) << RenderStatus(source);
+  }
+}
+
+TEST(ChatTemplateHostileTest, BadTemplatesAndNumbersAreInvalid) {
+  const std::vector<std::string> sources = {
+      "\xff\xfe",
+      "{{ 99999999999999999999 }}",
+      "{{ 9223372036854775807 + 1 }}",
+      "{{ 9223372036854775807 * 2 }}",
+      "{{ -9223372036854775807 - 2 }}",
+      "{{ 10 ** 100 }}",
+      "{{ (-9223372036854775807 - 1) // -1 }}",
+      "{{ -(-9223372036854775807 - 1) }}",
+      "{{ (-9223372036854775807 - 1) | abs }}",
+      "{{ '\\ud800' }}",
+      "{{ '\\U00110000' }}",
+      "{{ '%99999999999999d' % 1 }}",
+      "{{ '{:99999999999999}'.format(1) }}",
+      "{{ '%.999999f' % 1 }}",
+      "{{ strftime_now('%99999Y') }}",
+      "{{ [1] | tojson(indent=10**9) }}",
+      "{% include 'x' %}",
+      "{% import 'x' as y %}",
+      "{% extends 'x' %}",
+  };
+  for (const std::string& source : sources) {
+    SCOPED_TRACE(source);
+    EXPECT_TRUE(absl::IsInvalidArgument(RenderStatus(source))) << RenderStatus(source);
+  }
+}
+
+TEST(ChatTemplateHostileTest, BadRequestsAreRefusedByField) {
+  struct Case {
+    ChatPrompt prompt;
+    std::string field;
+  };
+  std::vector<Case> cases;
+  const auto add = [&cases](const std::string& field) -> ChatPrompt& {
+    return cases.emplace_back(Case{Hello(), field}).prompt;
+  };
+  add("messages[0].content").messages[0].content = "a\xff";
+  add("messages[0].role").messages[0].role = "\xc3";
+  add("messages[0].name").messages[0].name = "\xed\xa0\x80";
+  add("messages[0].tool_calls").messages[0].tool_calls_json = "[1, 2";
+  add("messages[0].tool_calls").messages[0].tool_calls_json = "{}";
+  add("tools").tools_json = "{}";
+  add("tools").tools_json = "[\"\xff\"]";
+  add("tools").tools_json = "[] []";
+  add("tools").tools_json = Repeat("[", 65) + Repeat("]", 65);
+  add("tools").tools_json = Repeat("[", 1000000);
+  add("tools").tools_json = Repeat("{\"a\":", 1000000);
+  add("tools").tools_json = "[\"\\ud800\"]";
+  add("chat_template_kwargs").chat_template_kwargs_json = "[]";
+  add("chat_template_kwargs").chat_template_kwargs_json = "nonsense";
+  add("chat_template_kwargs").chat_template_kwargs_json = R"({"messages": []})";
+  add("chat_template_kwargs").chat_template_kwargs_json = R"({"tools": []})";
+  for (const Case& c : cases) {
+    const absl::Status status = RenderStatus("{{ messages }}{{ tools }}", c.prompt);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), testing::StartsWith(c.field));
+  }
+}
+
+TEST(ChatTemplateHostileTest, TheDeepestAllowedToolsRender) {
+  ChatPrompt prompt = Hello();
+  prompt.tools_json = Repeat("[", 64) + Repeat("]", 64);
+  EXPECT_TRUE(
+      RenderStatus("{{ tools }}{{ tools | tojson(indent=1) }}{{ tools == tools }}", prompt).ok());
+}
+
+TEST(ChatTemplateHostileTest, LimitsCanBeSet) {
+  const ChatTemplateLimits limits = {.max_steps = 100, .max_depth = 8, .max_output_bytes = 64};
+  const auto status = [&limits](const std::string& source) {
+    const auto chat_template = ChatTemplate::Parse(source, {}, limits);
+    return chat_template.ok() ? (*chat_template)->Render(Hello()).status() : chat_template.status();
+  };
+  EXPECT_TRUE(status("{% for i in range(10) %}.{% endfor %}").ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(status("{% for i in range(60) %}.{% endfor %}")));
+  EXPECT_TRUE(status("{{ 'a' * 60 }}").ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(status("{{ 'a' * 65 }}")));
+  EXPECT_TRUE(absl::IsResourceExhausted(status("{{ 'a' * 40 }}{{ 'a' * 40 }}")));
+  EXPECT_TRUE(status("{{ ((1)) }}").ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(status("{{ ((((((((1)))))))) }}")));
+}
+
+}  // namespace
+}  // namespace moelight

@@ -1,0 +1,181 @@
+// Goal: the table in server/README.md, the table in the code and what /metrics shows are the same,
+// and promtool finds nothing to complain about.
+#include "server/metrics.h"
+
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <prometheus/text_serializer.h>
+
+#include "tests/server/daemon_fixture.h"
+
+namespace moelight {
+namespace {
+
+using ::testing::HasSubstr;
+
+const char* KindName(MetricKind kind) {
+  switch (kind) {
+    case MetricKind::kCounter:
+      return "counter";
+    case MetricKind::kGauge:
+      return "gauge";
+    case MetricKind::kHistogram:
+      return "histogram";
+  }
+  return "";
+}
+
+std::string Text(const Metrics& metrics) {
+  return prometheus::TextSerializer().Serialize(metrics.Collect());
+}
+
+// A metrics object in which every family has a series.
+std::unique_ptr<Metrics> FilledMetrics() {
+  auto metrics = std::make_unique<Metrics>("1.2.3");
+  metrics->SetEngine({.name = "m", .architecture = "A"},
+                     {.backend = "cpu", .schedule = "serial", .memory = {{"host", "weights", 5}}});
+  return metrics;
+}
+
+TEST(MetricsTest, ReadmeStatesEveryFamily) {
+  std::ifstream stream(MOELIGHT_SOURCE_DIR "/server/README.md");
+  std::set<std::string> documented, built;
+  std::string line;
+  // | `name` | kind | labels | meaning |
+  const std::regex row(R"(\| `(moelight_\w+)` \| (\w+) \| ([^|]*) \| .*)");
+  std::smatch match;
+  while (std::getline(stream, line)) {
+    if (!std::regex_match(line, match, row)) continue;
+    documented.insert(absl::StrCat(match[1].str(), " ", match[2].str(), " ", match[3].str()));
+  }
+  for (const MetricRow& metric : Metrics::Rows()) {
+    std::string labels;
+    for (const char* label : metric.labels) {
+      absl::StrAppend(&labels, labels.empty() ? "" : ", ", "`", label, "`");
+    }
+    built.insert(
+        absl::StrCat(metric.name, " ", KindName(metric.kind), " ", labels.empty() ? "–" : labels));
+  }
+  EXPECT_EQ(documented, built);
+}
+
+TEST(MetricsTest, EveryFamilyOfTheTableIsShownWithItsLabels) {
+  const std::unique_ptr<Metrics> metrics = FilledMetrics();
+  std::map<std::string, prometheus::MetricFamily> families;
+  for (prometheus::MetricFamily& family : metrics->Collect()) families[family.name] = family;
+  EXPECT_EQ(families.size(), Metrics::Rows().size());
+  for (const MetricRow& row : Metrics::Rows()) {
+    ASSERT_TRUE(families.contains(row.name)) << row.name;
+    const prometheus::MetricFamily& family = families[row.name];
+    EXPECT_EQ(family.help, row.help);
+    ASSERT_FALSE(family.metric.empty()) << row.name;
+    std::set<std::string> labels;
+    for (const auto& label : family.metric[0].label) labels.insert(label.name);
+    EXPECT_EQ(labels, std::set<std::string>(row.labels.begin(), row.labels.end())) << row.name;
+  }
+}
+
+TEST(MetricsTest, PromtoolAccepts) {
+  if (std::system("command -v promtool >/dev/null") != 0) GTEST_SKIP() << "promtool is missing";
+  TempFolder folder;
+  const std::string file = folder.Write("metrics", Text(*FilledMetrics()));
+  const std::string command = absl::StrCat("promtool check metrics < ", file, " 2>&1");
+  FILE* pipe = popen(command.c_str(), "r");
+  ASSERT_NE(pipe, nullptr);
+  std::string output(4096, '\0');
+  output.resize(fread(output.data(), 1, output.size(), pipe));
+  EXPECT_EQ(pclose(pipe), 0) << output;
+  EXPECT_EQ(output, "");
+}
+
+TEST(MetricsTest, RequestsAndStepsAreCounted) {
+  const std::unique_ptr<Metrics> metrics = FilledMetrics();
+  GenerateResult good;
+  good.choices.emplace_back().finish_reason = FinishReason::kLength;
+  metrics->OnRequestFinished(good, {.num_prompt_tokens = 3, .num_generated_tokens = 4});
+  GenerateResult failed, cancelled;
+  failed.status = absl::InternalError("x");
+  cancelled.status = absl::CancelledError("x");
+  metrics->OnRequestFinished(failed, {});
+  metrics->OnRequestFinished(cancelled, {.num_generated_tokens = 1});
+  StepStats step;
+  step.step_us = 2e6;
+  step.lane_busy_us = {1e6, 0, 5e5, 5e5};
+  step.lane_stall_us[0][2] = 3e6;
+  step.lane_stall_us[1][1] = 4e6;
+  step.h2d_bytes = 7;
+  step.transfer_overlapped_us = 2.5e5;
+  metrics->OnStep(step);
+  metrics->CountRejected("limit");
+  metrics->ObserveJob(5);
+  metrics->ObserveCommit(0.001);
+  const std::string text = Text(*metrics);
+  for (const char* line :
+       {"moelight_requests_finished_total{finish_reason=\"length\"} 1",
+        "moelight_requests_finished_total{finish_reason=\"error\"} 1",
+        "moelight_requests_finished_total{finish_reason=\"cancelled\"} 1",
+        "moelight_request_errors_total{code=\"INTERNAL\"} 1", "moelight_prompt_tokens_total 3",
+        "moelight_generated_tokens_total 5", "moelight_request_e2e_seconds_count 3",
+        "moelight_step_seconds_sum 2", "moelight_lane_busy_seconds_total{lane=\"h2d\"} 0.5",
+        "moelight_lane_stall_seconds_total{cause=\"h2d\",lane=\"gpu\"} 3",
+        "moelight_lane_stall_seconds_total{cause=\"launch\",lane=\"cpu\"} 4",
+        "moelight_transfer_bytes_total{direction=\"h2d\"} 7", "moelight_io_overlap_ratio 0.25",
+        "moelight_admission_rejected_total{reason=\"limit\"} 1",
+        "moelight_job_duration_seconds_count 1", "moelight_store_commit_seconds_count 1",
+        "moelight_memory_bytes{tag=\"weights\",tier=\"host\"} 5"}) {
+    EXPECT_THAT(text, HasSubstr(absl::StrCat(line, "\n")));
+  }
+}
+
+TEST(MetricsTest, LevelsAreReadAtTheScrape) {
+  const std::unique_ptr<Metrics> metrics = FilledMetrics();
+  MetricLevels levels;
+  levels.store.queued_rows = 3;
+  levels.store.jobs_by_state = {{v1::BatchJob::STATE_RUNNING, 2}};
+  metrics->SetSource([&levels]() { return levels; });
+  EXPECT_THAT(Text(*metrics), HasSubstr("moelight_queue_depth 3\n"));
+  levels.engine = EngineStats{.num_running = 4, .num_kv_pages_used = 1, .num_kv_pages = 4};
+  EXPECT_THAT(Text(*metrics), HasSubstr("moelight_kv_cache_usage_ratio 0.25\n"));
+  EXPECT_THAT(Text(*metrics), HasSubstr("moelight_jobs{state=\"running\"} 2\n"));
+  metrics->SetSource(nullptr);
+  EXPECT_THAT(Text(*metrics), HasSubstr("moelight_running_sequences 4\n"));
+}
+
+TEST(MetricsTest, BusyAddressIsAnError) {
+  const std::shared_ptr<Metrics> metrics = FilledMetrics();
+  const auto first = ServeMetrics("127.0.0.1:0", metrics);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const std::string address = absl::StrCat("127.0.0.1:", (*first)->GetListeningPorts()[0]);
+  EXPECT_TRUE(absl::IsUnavailable(ServeMetrics(address, metrics).status()));
+}
+
+using DaemonMetricsTest = DaemonTest;
+
+TEST_F(DaemonMetricsTest, JobsLeaveTheirTraces) {
+  StartDaemon();
+  const std::string job_id = CreateJob();
+  v1::AppendBatchRequestsResponse appended;
+  ASSERT_TRUE(Append(job_id, 0, {TextRow("", "x"), TextRow("", "")}, &appended).ok());
+  ASSERT_TRUE(Seal(job_id).ok());
+  EXPECT_EQ(Results(job_id).size(), 2);
+  const std::string text = Text(daemon().metrics());
+  EXPECT_THAT(text, HasSubstr("moelight_jobs{state=\"succeeded\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("moelight_admission_rejected_total{reason=\"invalid\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("moelight_job_duration_seconds_count 1\n"));
+  EXPECT_THAT(text, testing::Not(HasSubstr("moelight_store_commit_seconds_count 0\n")));
+  EXPECT_THAT(text, testing::Not(HasSubstr(job_id)));
+}
+
+}  // namespace
+}  // namespace moelight
