@@ -8,6 +8,12 @@
 #include "engine/base/status_macros.h"
 
 namespace moelight::client {
+namespace {
+
+// Tag and length in front of a row of less than 256 MiB.
+constexpr int64_t kRowOverheadBytes = 5;
+
+}  // namespace
 
 Appender::Appender(Connection& connection, std::string job_id, const AppendOptions& options,
                    std::stop_token stop)
@@ -46,16 +52,21 @@ absl::StatusOr<std::optional<v1::AppendBatchRequestsRequest>> Appender::NextMess
   v1::AppendBatchRequestsRequest message;
   message.set_job_id(job_id_);
   message.set_first_row(next_row_);
+  const int64_t max_bytes = std::min(limits.append_message_bytes, options_.max_message_bytes);
   int64_t bytes = 0;
-  while (message.requests_size() < limits.append_message_rows &&
-         bytes < limits.append_message_bytes) {
-    v1::BatchRequest* row = message.add_requests();
-    ASSIGN_OR_RETURN(const bool more, next_row(*row));
-    if (!more) {
-      message.mutable_requests()->RemoveLast();
-      break;
+  while (message.requests_size() < limits.append_message_rows) {
+    if (!held_row_.has_value()) {
+      ASSIGN_OR_RETURN(const bool more, next_row(held_row_.emplace()));
+      if (!more) {
+        held_row_.reset();
+        break;
+      }
     }
-    bytes += row->ByteSizeLong();
+    bytes += held_row_->ByteSizeLong() + kRowOverheadBytes;
+    // A row that is too large for any message goes alone, for the server to say so.
+    if (bytes > max_bytes && message.requests_size() > 0) break;
+    message.add_requests()->Swap(&*held_row_);
+    held_row_.reset();
   }
   if (message.requests_size() == 0) return std::nullopt;
   next_row_ += message.requests_size();

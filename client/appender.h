@@ -68,10 +68,11 @@ class Appender {
   const std::stop_token stop_;
   RetryLoop retry_;
 
-  int64_t next_row_;             // offset of the next row from the source
-  int64_t acknowledged_;         // rows below are on disk
-  std::deque<Pending> pending_;  // not acknowledged, in order
-  size_t num_written_ = 0;       // of pending_, on the current stream
+  std::optional<v1::BatchRequest> held_row_;  // from the source, did not fit the message before
+  int64_t next_row_;                          // offset of the row to come
+  int64_t acknowledged_;                      // rows below are on disk
+  std::deque<Pending> pending_;               // not acknowledged, in order
+  size_t num_written_ = 0;                    // of pending_, on the current stream
   int64_t pending_bytes_ = 0;
   std::unique_ptr<Stream> stream_;  // set: open, Finish() was not called
   AppendResult result_;

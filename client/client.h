@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -59,6 +60,8 @@ using RowSource = std::function<absl::StatusOr<bool>(v1::BatchRequest& row)>;
 
 struct AppendOptions {
   int64_t first_row = 0;  // offset in the job of the source's first row
+  // A server that takes less than ClientOptions::append_message_bytes.
+  int64_t max_message_bytes = std::numeric_limits<int64_t>::max();
   std::function<void(int64_t num_rows)> on_acknowledged = {};  // may be empty
 };
 

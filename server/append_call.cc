@@ -5,8 +5,10 @@
 
 #include <absl/strings/str_cat.h>
 
+#include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "server/convert.h"
+#include "server/parse_guard.h"
 
 namespace moelight {
 namespace {
@@ -15,9 +17,9 @@ constexpr int kMaxListedRefusals = 100;  // as the comment in batch_job.proto st
 
 }  // namespace
 
-grpc::ServerReadReactor<v1::AppendBatchRequestsRequest>* AppendCall::Start(
-    const Options& options, grpc::CallbackServerContext* context,
-    v1::AppendBatchRequestsResponse* response) {
+grpc::ServerReadReactor<grpc::ByteBuffer>* AppendCall::Start(const Options& options,
+                                                             grpc::CallbackServerContext* context,
+                                                             grpc::ByteBuffer* response) {
   std::shared_ptr<AppendCall> call(new AppendCall(options, context->peer(), response));
   MutexLock lock(&call->mutex_);
   call->self_ = call;
@@ -35,14 +37,24 @@ void AppendCall::OnReadDone(bool ok) {
       ContinueLocked();
       return;
     }
-    if (absl::Status status = CheckMessageLocked(); !status.ok()) {
+  }
+  OnMessage();
+}
+
+void AppendCall::OnMessage() {
+  const int64_t bytes = message_bytes_.Length();
+  absl::Status status = ParseMessage(&message_bytes_, &message_);
+  {
+    MutexLock lock(&mutex_);
+    if (finished_) return;
+    if (status.ok()) status = CheckMessageLocked();
+    if (!status.ok()) {
       options_.admission.CountRejected(status);
       FinishLocked(status);
       return;
     }
     ++num_messages_;
   }
-  const int64_t bytes = message_.ByteSizeLong();
   CheckRows();  // here and not once the bytes are granted, which may be on the store's thread
   options_.admission.append_budget().Acquire(
       bytes, [self = shared_from_this(), bytes]() { self->StoreRows(bytes); });
@@ -70,7 +82,7 @@ absl::Status AppendCall::OpenJobLocked() {
   job_defaults_ = std::move(*job.mutable_default_sampling());
   vocab_size_ = engine->model().vocab_size;
   validate_only_ = message_.validate_only();
-  response_->set_num_rows(job.num_rows());
+  response_.set_num_rows(job.num_rows());
   return absl::OkStatus();
 }
 
@@ -107,9 +119,9 @@ void AppendCall::StoreRows(int64_t bytes) {
 void AppendCall::ListRefusalsLocked() {
   for (size_t i = 0; i < rows_.size(); ++i) {
     if (rows_[i].refusal.code() == 0) continue;
-    response_->set_num_refused(response_->num_refused() + 1);
-    if (response_->refused_rows_size() == kMaxListedRefusals) continue;
-    v1::RefusedRow& refused = *response_->add_refused_rows();
+    response_.set_num_refused(response_.num_refused() + 1);
+    if (response_.refused_rows_size() == kMaxListedRefusals) continue;
+    v1::RefusedRow& refused = *response_.add_refused_rows();
     refused.set_row(message_.first_row() + i);
     refused.set_custom_id(rows_[i].request.custom_id());
     *refused.mutable_error() = rows_[i].refusal;
@@ -126,7 +138,7 @@ void AppendCall::OnStored(int64_t bytes, const absl::StatusOr<AppendOutcome>& ou
     FinishLocked(outcome.status());
     return;
   }
-  response_->set_num_rows(std::max(response_->num_rows(), outcome->num_rows));
+  response_.set_num_rows(std::max(response_.num_rows(), outcome->num_rows));
   ContinueLocked();
 }
 
@@ -140,8 +152,7 @@ void AppendCall::ContinueLocked() {
   }
   if (num_storing_ >= options_.max_messages) return;
   reading_ = true;
-  message_.Clear();
-  StartRead(&message_);
+  StartRead(&message_bytes_);
 }
 
 void AppendCall::FinishLocked(const absl::Status& status) {
@@ -150,10 +161,17 @@ void AppendCall::FinishLocked(const absl::Status& status) {
       std::chrono::steady_clock::now() - start_;
   options_.logger.Info("append", {{"peer", peer_},
                                   {"job_id", job_id_},
-                                  {"num_rows", response_->num_rows()},
-                                  {"num_refused", response_->num_refused()},
+                                  {"num_rows", response_.num_rows()},
+                                  {"num_refused", response_.num_refused()},
                                   {"code", absl::StatusCodeToString(status.code())},
                                   {"ms", elapsed.count()}});
+  if (status.ok()) {
+    bool owns_buffer = false;  // an out parameter that only byte buffers of ours would need
+    const grpc::Status serialized =
+        grpc::SerializationTraits<v1::AppendBatchRequestsResponse>::Serialize(
+            response_, response_bytes_, &owns_buffer);
+    CHECK(serialized.ok()) << serialized.error_message();
+  }
   Finish(ToGrpcStatus(status));
 }
 

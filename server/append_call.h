@@ -2,6 +2,9 @@
 // message is read only while few are on their way to the disk, so a fast client waits in its own
 // send window and not in our memory.
 //
+// Messages are read as bytes and parsed here: gRPC tells a message that cannot be parsed and the
+// end of the stream alike, and rows after a bad message must not count as never sent.
+//
 // Threads: gRPC's reactions, the store's writer thread and whoever releases the byte budget meet in
 // one mutex; no operation of gRPC runs a reaction inline, so operations start under it.
 // Owns: itself, until gRPC is done with the call and every store callback has come back.
@@ -15,6 +18,7 @@
 #include <vector>
 
 #include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
 #include "engine/base/logger.h"
@@ -25,7 +29,7 @@
 
 namespace moelight {
 
-class AppendCall final : public grpc::ServerReadReactor<v1::AppendBatchRequestsRequest>,
+class AppendCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
                          public std::enable_shared_from_this<AppendCall> {
  public:
   struct Options {
@@ -35,18 +39,19 @@ class AppendCall final : public grpc::ServerReadReactor<v1::AppendBatchRequestsR
     int32_t max_messages;  // on their way to the disk
   };
   // `response` lives until the call is finished.
-  static grpc::ServerReadReactor<v1::AppendBatchRequestsRequest>* Start(
-      const Options& options, grpc::CallbackServerContext* context,
-      v1::AppendBatchRequestsResponse* response);
+  static grpc::ServerReadReactor<grpc::ByteBuffer>* Start(const Options& options,
+                                                          grpc::CallbackServerContext* context,
+                                                          grpc::ByteBuffer* response);
 
   void OnReadDone(bool ok) override;
   void OnCancel() override;
   void OnDone() override;
 
  private:
-  AppendCall(const Options& options, std::string peer, v1::AppendBatchRequestsResponse* response)
-      : options_(options), peer_(std::move(peer)), response_(response) {}
+  AppendCall(const Options& options, std::string peer, grpc::ByteBuffer* response_bytes)
+      : options_(options), peer_(std::move(peer)), response_bytes_(response_bytes) {}
 
+  void OnMessage();
   // Checks the head of the message just read and, in the first one, opens the job.
   absl::Status CheckMessageLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status OpenJobLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -64,11 +69,13 @@ class AppendCall final : public grpc::ServerReadReactor<v1::AppendBatchRequestsR
   std::shared_ptr<AppendCall> self_;  // until OnDone
 
   // Written by gRPC while a read is out, ours until the next one starts.
+  grpc::ByteBuffer message_bytes_;
   v1::AppendBatchRequestsRequest message_;
   std::vector<AppendRow> rows_;  // of message_, checked
 
   Mutex mutex_;
-  v1::AppendBatchRequestsResponse* const response_ ABSL_PT_GUARDED_BY(mutex_);
+  grpc::ByteBuffer* const response_bytes_ ABSL_PT_GUARDED_BY(mutex_);
+  v1::AppendBatchRequestsResponse response_ ABSL_GUARDED_BY(mutex_);
   std::string job_id_ ABSL_GUARDED_BY(mutex_);
   v1::SamplingParams job_defaults_;  // set by the first message
   int32_t vocab_size_ = 0;           // set by the first message

@@ -59,8 +59,8 @@ grpc::ServerUnaryReactor* BatchJobServiceImpl::CreateBatchJob(
   return reactor;
 }
 
-grpc::ServerReadReactor<v1::AppendBatchRequestsRequest>* BatchJobServiceImpl::AppendBatchRequests(
-    grpc::CallbackServerContext* context, v1::AppendBatchRequestsResponse* response) {
+grpc::ServerReadReactor<grpc::ByteBuffer>* BatchJobServiceImpl::AppendBatchRequests(
+    grpc::CallbackServerContext* context, grpc::ByteBuffer* response) {
   return AppendCall::Start(
       {options_.store, options_.admission, options_.logger, options_.append_messages}, context,
       response);

@@ -22,15 +22,18 @@ struct BatchJobServiceOptions {
   int64_t results_message = 512 << 10;  // server.limits.results_message
 };
 
-class BatchJobServiceImpl final : public v1::BatchJobService::CallbackService {
+class BatchJobServiceImpl final
+    : public v1::BatchJobService::WithRawCallbackMethod_AppendBatchRequests<
+          v1::BatchJobService::CallbackService> {
  public:
   explicit BatchJobServiceImpl(const BatchJobServiceOptions& options) : options_(options) {}
 
   grpc::ServerUnaryReactor* CreateBatchJob(grpc::CallbackServerContext* context,
                                            const v1::CreateBatchJobRequest* request,
                                            v1::CreateBatchJobResponse* response) override;
-  grpc::ServerReadReactor<v1::AppendBatchRequestsRequest>* AppendBatchRequests(
-      grpc::CallbackServerContext* context, v1::AppendBatchRequestsResponse* response) override;
+  // As bytes, see AppendCall.
+  grpc::ServerReadReactor<grpc::ByteBuffer>* AppendBatchRequests(
+      grpc::CallbackServerContext* context, grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* SealBatchJob(grpc::CallbackServerContext* context,
                                          const v1::SealBatchJobRequest* request,
                                          v1::SealBatchJobResponse* response) override;

@@ -1,5 +1,6 @@
 #include "server/daemon.h"
 
+#include <thread>
 #include <utility>
 
 #include "engine/base/status_macros.h"
@@ -112,12 +113,14 @@ void Daemon::Drain(std::function<void()> drained) {
 void Daemon::Stop() {
   StopAccepting();
   metrics_->SetSource(nullptr);
-  exposer_.reset();
+  // The HTTP library looks only every two seconds whether it is to end.
+  std::thread exposer_stop([this]() { exposer_.reset(); });
   dispatcher_.reset();
   if (rpc_server_ != nullptr) rpc_server_->Shutdown(kCallGrace);
   rpc_server_.reset();
   engine_.reset();
   store_.reset();
+  exposer_stop.join();
 }
 
 int Daemon::metrics_port() const {

@@ -13,6 +13,7 @@
 #include "moelight/v1/admin.grpc.pb.h"
 #include "moelight/v1/batch_job.grpc.pb.h"
 #include "moelight/v1/inference.grpc.pb.h"
+#include "server/parse_guard.h"
 
 namespace moelight {
 namespace {
@@ -89,6 +90,9 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
   builder.AddListeningPort(config.listen, std::move(credentials), &server->port_);
   SetLimits(config.rpc_limits, builder);
   for (grpc::Service* service : services) builder.RegisterService(service);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(MakeParseGuard());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr || server->port_ == 0) {
     return absl::UnavailableError(

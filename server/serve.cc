@@ -7,6 +7,7 @@
 #include <iostream>
 #include <memory>
 
+#include <google/protobuf/stubs/logging.h>
 #include <google/protobuf/util/json_util.h>
 
 #include "engine/base/check.h"
@@ -63,6 +64,10 @@ int RunServe(const CommandLine& line, const Environment& environment, const std:
   }
   Logger logger(Checked(ParseLogLevel(config->log_level)),
                 Checked(ParseLogFormat(config->log_format)));
+
+  // What a client sends must not write to our log past the logger: protobuf would report every text
+  // that is not UTF-8.
+  google::protobuf::SetLogHandler(nullptr);
 
   // Loading a model cannot be interrupted. Nothing is lost by leaving it: what was acknowledged is
   // on disk.

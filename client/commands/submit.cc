@@ -139,6 +139,10 @@ class Submit {
   absl::Status Fill(v1::BatchJob& job) {
     AppendOptions options;
     options.first_row = job.num_rows();
+    for (const v1::Limit& limit : info_.limits()) {
+      if (limit.key() != kMessageBytesLimit) continue;
+      options.max_message_bytes = limit.value() - kMessageOverheadBytes;
+    }
     RETURN_IF_ERROR(submission_->SkipRows(options.first_row));
     if (!context_.json && environment_.err_is_terminal) {
       options.on_acknowledged = [this](int64_t num_rows) {

@@ -15,6 +15,7 @@
 //    variance 1, which gives gates like a trained model's.
 //  - The final norm flips random signs. Otherwise a tied LM head would always choose the token just
 //    read, and the batch would soon hold few different tokens.
+#include <algorithm>
 #include <cmath>
 #include <utility>
 

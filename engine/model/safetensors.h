@@ -10,6 +10,7 @@
 #define MOELIGHT_ENGINE_MODEL_SAFETENSORS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>

@@ -1,9 +1,7 @@
-// Timing and buffers for the benchmarks.
+// Random buffers and weights for the benchmarks.
 #ifndef MOELIGHT_TESTS_BENCH_BENCH_UTIL_H_
 #define MOELIGHT_TESTS_BENCH_BENCH_UTIL_H_
 
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -14,23 +12,6 @@
 #include "engine/backend/backend.h"
 
 namespace moelight {
-
-// Median seconds of a call, over at least `min_seconds` and 5 calls after one to warm up.
-template <typename Body>
-double MedianSeconds(double min_seconds, const Body& body) {
-  using Clock = std::chrono::steady_clock;
-  body();
-  std::vector<double> seconds;
-  double total = 0;
-  while (total < min_seconds || seconds.size() < 5) {
-    const Clock::time_point begin = Clock::now();
-    body();
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
-    total += seconds.back();
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
-  return seconds[seconds.size() / 2];
-}
 
 inline std::vector<float> RandomFloats(int64_t n, float stddev, uint32_t seed) {
   std::mt19937 random(seed);

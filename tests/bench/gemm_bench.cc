@@ -1,10 +1,12 @@
 // gemm_bench [num_threads]: matrix products of the cpu backend against their roof.
 //
 // For every variant that the machine runs: GFLOP/s of MatMul by shape, and the percent of what a
-// loop of multiply-adds on registers reaches on the same threads, measured beside each shape
-// because clocks and neighbours change.
+// loop of multiply-adds on registers reaches on the same threads.
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 #include <thread>
 
 #include "engine/backend/cpu/isa.h"
@@ -28,21 +30,28 @@ constexpr Shape kShapes[] = {
     {"demo lm_head", 256, 1024, 128},
 };
 
-double PeakGflops(absl::string_view isa, int num_threads) {
-  ParallelRunner runner(num_threads);
-  constexpr int64_t kRounds = 200000;
-  int64_t operations = 0;
-  const double seconds = MedianSeconds(0.1, [&] {
-    std::vector<int64_t> counts(num_threads, 0);
-    runner.For(num_threads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) counts[i] = RunPeakLoop(isa, kRounds);
-    });
-    operations = counts[0] * num_threads;
-  });
+// One stretch of work and how fast it went.
+template <typename Body>
+double Gflops(double min_seconds, const Body& body) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
+  double operations = 0;
+  double seconds = 0;
+  while (seconds < min_seconds) {
+    operations += static_cast<double>(body());
+    seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  }
   return operations / seconds * 1e-9;
 }
 
-void BenchShape(Backend& backend, absl::string_view isa, int num_threads, const Shape& shape) {
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+// Product and peak loop take turns, so that a change of clocks or a busy neighbour meets both.
+void BenchShape(Backend& backend, absl::string_view isa, ParallelRunner& runner,
+                const Shape& shape) {
   const std::unique_ptr<Stream> stream = backend.CreateStream(Lane::kGpu);
   const BenchWeight weight(backend.weight_format(), shape.rows, shape.cols);
   std::vector<float> x = RandomFloats(shape.tokens * shape.cols, 1.0f, 2);
@@ -50,22 +59,35 @@ void BenchShape(Backend& backend, absl::string_view isa, int num_threads, const 
   const MatMulArgs args = {TensorView::Make(x.data(), DType::kF32, {shape.tokens, shape.cols}),
                            weight.matrix(),
                            TensorView::Make(y.data(), DType::kF32, {shape.tokens, shape.rows})};
-  const double seconds = MedianSeconds(0.3, [&] {
+  const auto multiply = [&] {
     const absl::Status status = backend.MatMul(args, *stream);
     CHECK(status.ok()) << status.ToString();
-  });
-  const double peak = PeakGflops(isa, num_threads);
-  const double gflops = 2.0 * shape.tokens * shape.rows * shape.cols / seconds * 1e-9;
-  const double weight_gbs = 2.0 * shape.rows * shape.cols / seconds * 1e-9;
-  std::printf("%-12.*s %-15s %5ld x %5ld x %5ld %10.1f us %8.1f GFLOP/s %5.1f %% of %7.1f"
-              "  (weights %6.1f GB/s)\n",
+    return 2 * shape.tokens * shape.rows * shape.cols;
+  };
+  const auto loop = [&] {
+    std::vector<int64_t> counts(runner.num_threads(), 0);
+    runner.For(runner.num_threads(), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) counts[i] = RunPeakLoop(isa, 20000);
+    });
+    return std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  };
+  multiply();
+  std::vector<double> gflops, peaks, percents;
+  for (int turn = 0; turn < 7; ++turn) {
+    gflops.push_back(Gflops(0.06, multiply));
+    peaks.push_back(Gflops(0.06, loop));
+    percents.push_back(100 * gflops.back() / peaks.back());
+  }
+  const double us = 2e-3 * shape.tokens * shape.rows * shape.cols / Median(gflops);
+  std::printf("%-12.*s %-15s %5ld x %5ld x %5ld %10.1f us %8.1f GFLOP/s, roof %7.1f, %5.1f %%\n",
               static_cast<int>(isa.size()), isa.data(), shape.what, shape.tokens, shape.rows,
-              shape.cols, seconds * 1e6, gflops, 100 * gflops / peak, peak, weight_gbs);
+              shape.cols, us, Median(gflops), Median(peaks), Median(percents));
 }
 
 int Main(int argc, char** argv) {
   const int num_threads =
       argc > 1 ? std::atoi(argv[1]) : static_cast<int>(std::thread::hardware_concurrency());
+  ParallelRunner runner(num_threads);
   std::printf("%d threads; shapes are tokens x rows x columns\n", num_threads);
   for (const CpuIsa& isa : CpuIsas()) {
     if (!isa.supported()) continue;
@@ -75,7 +97,7 @@ int Main(int argc, char** argv) {
     limits.heads = {1, 1, 64};
     const absl::Status reserved = (*backend)->Reserve(limits);
     CHECK(reserved.ok()) << reserved.ToString();
-    for (const Shape& shape : kShapes) BenchShape(**backend, isa.name, num_threads, shape);
+    for (const Shape& shape : kShapes) BenchShape(**backend, isa.name, runner, shape);
   }
   return 0;
 }

@@ -103,6 +103,8 @@ TEST(ChatTemplateHostileTest, TemplatesOverALimitAreStopped) {
       big + "{% for i in range(99999) %}{{ s == s ~ '' }}{% endfor %}",
       big + "{% for i in range(99999) %}{{ s.count('abab') }}{% endfor %}",
       big + "{{ s.rfind('b' * 4000000) }}",
+      big + "{{ s.strip(s) }}",
+      big + "{{ s.rsplit('b') }}",
       big + "{% for i in range(99999) %}{{ s.isdigit() or s.isalpha() }}{% endfor %}",
       "{% set l = range(99999) | list %}{% for i in range(99999) %}{{ l | sort | first }}{% endfor "
       "%}",
@@ -228,16 +230,16 @@ TEST(ChatTemplateHostileTest, TheDeepestAllowedToolsRender) {
 }
 
 TEST(ChatTemplateHostileTest, LimitsCanBeSet) {
-  const ChatTemplateLimits limits = {.max_steps = 100, .max_depth = 8, .max_output_bytes = 64};
+  const ChatTemplateLimits limits = {.max_steps = 1000, .max_depth = 8, .max_output_bytes = 1024};
   const auto status = [&limits](const std::string& source) {
     const auto chat_template = ChatTemplate::Parse(source, {}, limits);
     return chat_template.ok() ? (*chat_template)->Render(Hello()).status() : chat_template.status();
   };
   EXPECT_TRUE(status("{% for i in range(10) %}.{% endfor %}").ok());
-  EXPECT_TRUE(absl::IsResourceExhausted(status("{% for i in range(60) %}.{% endfor %}")));
-  EXPECT_TRUE(status("{{ 'a' * 60 }}").ok());
-  EXPECT_TRUE(absl::IsResourceExhausted(status("{{ 'a' * 65 }}")));
-  EXPECT_TRUE(absl::IsResourceExhausted(status("{{ 'a' * 40 }}{{ 'a' * 40 }}")));
+  EXPECT_TRUE(absl::IsResourceExhausted(status("{% for i in range(600) %}.{% endfor %}")));
+  EXPECT_TRUE(status("{{ 'a' * 1000 }}").ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(status("{{ 'a' * 1025 }}")));
+  EXPECT_TRUE(absl::IsResourceExhausted(status("{{ 'a' * 600 }}{{ 'a' * 600 }}")));
   EXPECT_TRUE(status("{{ ((1)) }}").ok());
   EXPECT_TRUE(absl::IsResourceExhausted(status("{{ ((((((((1)))))))) }}")));
 }

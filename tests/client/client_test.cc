@@ -78,6 +78,17 @@ TEST_F(ClientTest, AppendCutsRowsIntoMessagesAndStreams) {
   EXPECT_TRUE(std::is_sorted(acknowledged.begin(), acknowledged.end()));
 }
 
+TEST_F(ClientTest, MessagesStayBelowTheServersLimit) {
+  auto client = MakeClient();
+  for (const int64_t limit : {1, 100, 333, 5000}) {
+    const std::string job_id = NewJob(*client);
+    ASSERT_TRUE(client->AppendRows(job_id, Rows(50), {.max_message_bytes = limit}).ok());
+    ExpectRows(job_id, 50);
+    // A row has less than 30 bytes here and goes alone if even that is too much.
+    EXPECT_LE(server_.max_message_bytes(), std::max<int64_t>(limit, 30) + 30);
+  }
+}
+
 TEST_F(ClientTest, AppendOfNothingIsFine) {
   auto client = MakeClient();
   const auto result = client->AppendRows(NewJob(*client), Rows(0));

@@ -278,6 +278,11 @@ int64_t FakeServer::max_message_rows() const {
   return max_message_rows_;
 }
 
+int64_t FakeServer::max_message_bytes() const {
+  MutexLock lock(&mutex_);
+  return max_message_bytes_;
+}
+
 grpc::Status FakeServer::Enter(const std::string& method) {
   MutexLock lock(&mutex_);
   ++calls_[method];
@@ -356,6 +361,7 @@ grpc::Status FakeServer::Append(grpc::ServerReader<v1::AppendBatchRequestsReques
 grpc::Status FakeServer::Store(const v1::AppendBatchRequestsRequest& message, Job& job,
                                int64_t& rows_left) {
   max_message_rows_ = std::max<int64_t>(max_message_rows_, message.requests_size());
+  max_message_bytes_ = std::max<int64_t>(max_message_bytes_, message.ByteSizeLong());
   if (message.first_row() > static_cast<int64_t>(job.rows.size())) {
     return grpc::Status(grpc::StatusCode::OUT_OF_RANGE, "gap");
   }

@@ -49,6 +49,7 @@ class FakeServer {
   // Rows that were sent although they were stored already.
   int64_t num_repeated_rows() const;
   int64_t max_message_rows() const;
+  int64_t max_message_bytes() const;
 
  private:
   class Jobs;
@@ -97,6 +98,7 @@ class FakeServer {
   int64_t num_held_results_ = 0;
   int64_t num_repeated_rows_ = 0;
   int64_t max_message_rows_ = 0;
+  int64_t max_message_bytes_ = 0;
 };
 
 }  // namespace moelight::testing

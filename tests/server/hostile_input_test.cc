@@ -38,10 +38,6 @@ class HostileInputTest : public DaemonTest {
     return status;
   }
 
-  grpc::Status Generate(const v1::GenerateRequest& request) {
-    return GenerateRaw(request.SerializeAsString());
-  }
-
   void ExpectServing() {
     v1::TokenizeRequest request;
     request.mutable_prompt()->set_text("still there?");
@@ -93,11 +89,10 @@ INSTANTIATE_TEST_SUITE_P(
                         request.mutable_prompt()->set_text(std::string(5 << 20, 'x'));
                       });
                     }},
-        // Protobuf refuses the whole message, and gRPC has one code for that.
-        HostileCase{"InvalidUtf8", grpc::StatusCode::INTERNAL, InvalidUtf8},
-        HostileCase{"NotProtobuf", grpc::StatusCode::INTERNAL,
+        HostileCase{"InvalidUtf8", grpc::StatusCode::INVALID_ARGUMENT, InvalidUtf8},
+        HostileCase{"NotProtobuf", grpc::StatusCode::INVALID_ARGUMENT,
                     []() { return std::string(1000, '\xff'); }},
-        HostileCase{"TruncatedProtobuf", grpc::StatusCode::INTERNAL,
+        HostileCase{"TruncatedProtobuf", grpc::StatusCode::INVALID_ARGUMENT,
                     []() { return With([](auto&) {}).substr(0, 3); }},
         HostileCase{"Empty", grpc::StatusCode::INVALID_ARGUMENT, []() { return std::string(); }},
         HostileCase{"NegativeToken", grpc::StatusCode::INVALID_ARGUMENT,
@@ -169,6 +164,40 @@ TEST_F(HostileInputTest, UnknownMethodIsUnimplemented) {
   ASSERT_TRUE(queue.Next(&tag, &ok));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
   ExpectServing();
+}
+
+TEST_F(HostileInputTest, AppendMessageThatCannotBeParsedIsNotTakenForTheEnd) {
+  StartDaemon();
+  const std::string job_id = CreateJob();
+  v1::AppendBatchRequestsRequest message;
+  message.set_job_id(job_id);
+  *message.add_requests() = TextRow("", "good");
+  const std::string good = message.SerializeAsString();
+  message.set_first_row(1);
+  message.mutable_requests(0)->mutable_prompt()->set_text("abcd");
+  std::string bad = message.SerializeAsString();
+  bad[bad.find("abcd") + 1] = '\xff';
+
+  grpc::GenericStub stub(NewChannel());
+  const std::unique_ptr<grpc::ClientContext> context = NewContext();
+  grpc::CompletionQueue queue;
+  void* tag = nullptr;
+  bool ok = false;
+  const auto call =
+      stub.PrepareCall(context.get(), "/moelight.v1.BatchJobService/AppendBatchRequests", &queue);
+  call->StartCall(nullptr);
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  for (const std::string& bytes : {good, bad}) {
+    const grpc::Slice slice(bytes);
+    call->Write(grpc::ByteBuffer(&slice, 1), nullptr);
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+  }
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+  EXPECT_EQ(Details(status).code(), status.error_code());
+  EXPECT_LE(Get(job_id).num_rows(), 1);
 }
 
 TEST_F(HostileInputTest, OversizeAppendMessageEndsItsStreamOnly) {

@@ -163,7 +163,9 @@ TEST(MetricsTest, BusyAddressIsAnError) {
 using DaemonMetricsTest = DaemonTest;
 
 TEST_F(DaemonMetricsTest, JobsLeaveTheirTraces) {
+  config().metrics_listen = "127.0.0.1:0";
   StartDaemon();
+  EXPECT_GT(daemon().metrics_port(), 0);
   const std::string job_id = CreateJob();
   v1::AppendBatchRequestsResponse appended;
   ASSERT_TRUE(Append(job_id, 0, {TextRow("", "x"), TextRow("", "")}, &appended).ok());

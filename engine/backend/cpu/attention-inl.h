@@ -16,13 +16,13 @@ constexpr int64_t kKeyTiles = kAttentionKeys / kTileRows;
 
 // Cut from the scratch of a call.
 struct AttentionScratch {
-  Act* q;           // [rows, kPackedStride]
-  uint16_t* k;      // [kKeyTiles][head_dim / 2][16][2]
-  float* weights;   // [rows, kAttentionKeys]: scores, then softmax weights
-  float* out;       // [rows, padded head_dim]: running sum of weighted values
-  float* max;       // [rows] running maximum, of scores * log2(e)
-  float* total;     // [rows] running sum of weights
-  float* rescale;   // [rows] factor for what was summed before this step
+  Act* q;          // [rows, kPackedStride]
+  uint16_t* k;     // [kKeyTiles][head_dim / 2][16][2]
+  float* weights;  // [rows, kAttentionKeys]: scores, then softmax weights
+  float* out;      // [rows, padded head_dim]: running sum of weighted values
+  float* max;      // [rows] running maximum, of scores * log2(e)
+  float* total;    // [rows] running sum of weights
+  float* rescale;  // [rows] factor for what was summed before this step
   int64_t bytes;
 };
 
@@ -55,38 +55,56 @@ int64_t AttentionScratchSize(int64_t num_rows, int64_t head_dim) {
 }
 
 // Keys [begin, end) of the step that starts at position `start`; both relative to it.
-struct KeyRange {
+struct KeyStep {
   int32_t start, begin, end;
+  // K of position start + i for i in [begin, end). The other entries of the tiles that these touch
+  // repeat one of them: their scores are computed and dropped.
+  const uint16_t* keys[kAttentionKeys];
 };
 
-// keys[i] = K of position range.start + i for i in [begin, end). The other entries of the tiles
-// that this range touches repeat one of them: their scores are computed and dropped.
-inline void FindKeys(const AttentionCall& call, KeyRange range, const uint16_t** keys) {
-  int32_t i = range.begin;
-  while (i < range.end) {
-    const int32_t position = range.start + i;
-    const int32_t offset = position % call.page_tokens;
-    const int64_t page = call.block_table[position / call.page_tokens];
-    const uint16_t* key = call.k + page * call.page_stride + int64_t{offset} * call.head_dim;
-    for (int32_t slot = offset; slot < call.page_tokens && i < range.end; ++slot, ++i) {
-      keys[i] = key;
-      key += call.head_dim;
-    }
+// Brings K and V of `num_keys` consecutive positions of one page.
+inline void PrefetchKeys(const AttentionCall& call, const uint16_t* keys, int64_t num_keys) {
+  constexpr int64_t kLineElements = 32;
+  const int64_t num_elements = num_keys * call.head_dim;
+  for (int64_t i = 0; i < num_elements; i += kLineElements) {
+    _mm_prefetch(reinterpret_cast<const char*>(keys + i), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(keys + call.v_offset + i), _MM_HINT_T0);
   }
-  for (i = range.begin / kTileRows * kTileRows; i < range.begin; ++i) keys[i] = keys[range.begin];
-  for (i = range.end; i % kTileRows != 0; ++i) keys[i] = keys[range.begin];
 }
 
-inline void ScoreKeys(const AttentionCall& call, KeyRange range, const uint16_t* const* keys,
-                      int64_t num_rows, const AttentionScratch& scratch) {
+// The step at `position`, of the positions below `position_end`. Pages lie anywhere in memory and
+// are short, so nothing but these prefetches brings them in time.
+inline void FindStep(const AttentionCall& call, int32_t position, int32_t position_end,
+                     KeyStep* step) {
+  step->start = position / kAttentionKeys * kAttentionKeys;
+  step->begin = position - step->start;
+  const int32_t left = position_end - step->start;
+  step->end = left < kAttentionKeys ? left : kAttentionKeys;
+  int32_t i = step->begin;
+  while (i < step->end) {
+    const int32_t offset = (step->start + i) % call.page_tokens;
+    const int64_t page = call.block_table[(step->start + i) / call.page_tokens];
+    const uint16_t* key = call.k + page * call.page_stride + int64_t{offset} * call.head_dim;
+    const int32_t in_page = call.page_tokens - offset;
+    const int32_t num_keys = in_page < step->end - i ? in_page : step->end - i;
+    PrefetchKeys(call, key, num_keys);
+    for (int32_t n = 0; n < num_keys; ++n, ++i, key += call.head_dim) step->keys[i] = key;
+  }
+  const uint16_t* any = step->keys[step->begin];
+  for (i = step->begin / 16 * 16; i < step->begin; ++i) step->keys[i] = any;
+  for (i = step->end; i % 16 != 0; ++i) step->keys[i] = any;
+}
+
+inline void ScoreKeys(const AttentionCall& call, const KeyStep& step, int64_t num_rows,
+                      const AttentionScratch& scratch) {
   const int64_t num_pairs = call.head_dim / 2;
   const int64_t tile_stride = num_pairs * kPairElements;
-  const int64_t tile_begin = range.begin / kTileRows;
-  const int64_t tile_end = (range.end + kTileRows - 1) / kTileRows;
+  const int64_t tile_begin = step.begin / kTileRows;
+  const int64_t tile_end = (step.end + kTileRows - 1) / kTileRows;
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     uint16_t* out = scratch.k + tile * tile_stride;
     for (int64_t pair = 0; pair < num_pairs; pair += 16) {
-      TransposeN(keys + tile * kTileRows, 2 * pair, Lanes(num_pairs, pair),
+      TransposeN(step.keys + tile * kTileRows, 2 * pair, Lanes(num_pairs, pair),
                  out + pair * kPairElements);
     }
   }
@@ -103,12 +121,12 @@ inline void ScoreKeys(const AttentionCall& call, KeyRange range, const uint16_t*
 }
 
 // Turns the scores of one row into weights. The row sees [visible_begin, visible_end) of the step.
-inline void SoftmaxStep(const AttentionCall& call, KeyRange range, int32_t visible_begin,
+inline void SoftmaxStep(const AttentionCall& call, const KeyStep& step, int32_t visible_begin,
                         int32_t visible_end, int64_t row, const AttentionScratch& scratch) {
   float* weights = scratch.weights + row * kAttentionKeys;
-  const int32_t tile_begin = range.begin / 16 * 16;
+  const int32_t tile_begin = step.begin / 16 * 16;
   if (visible_begin >= visible_end) {
-    for (int32_t i = tile_begin; i < range.end; i += 16) Store(weights + i, Zero());
+    for (int32_t i = tile_begin; i < step.end; i += 16) Store(weights + i, Zero());
     scratch.rescale[row] = 1.0f;
     return;
   }
@@ -116,16 +134,16 @@ inline void SoftmaxStep(const AttentionCall& call, KeyRange range, int32_t visib
   const Vec scale = Set(call.scale * kLog2E);
   const float old_max = scratch.max[row];
   Vec largest = Set(old_max);
-  for (int32_t i = tile_begin; i < range.end; i += 16) {
-    const Vec score = KeepRange(Mul(Load(weights + i), scale), visible_begin - i, visible_end - i,
-                                lowest);
+  for (int32_t i = tile_begin; i < step.end; i += 16) {
+    const Vec score =
+        KeepRange(Mul(Load(weights + i), scale), visible_begin - i, visible_end - i, lowest);
     largest = Max(largest, score);
     Store(weights + i, score);
   }
   const Vec max = Set(MaxOf(largest));
   const Vec rescale = Exp2(Sub(Set(old_max), max));
   Vec sum = Zero();
-  for (int32_t i = tile_begin; i < range.end; i += 16) {
+  for (int32_t i = tile_begin; i < step.end; i += 16) {
     const Vec weight = Exp2(Sub(Load(weights + i), max));
     sum = Add(sum, weight);
     Store(weights + i, weight);
@@ -138,8 +156,8 @@ inline void SoftmaxStep(const AttentionCall& call, KeyRange range, int32_t visib
 // out[r, :] = out[r, :] * rescale[r] + sum over i in [begin, end) of weights[r, i] * V[i, :] for
 // kRows rows and the kVecs * 16 columns at `col`; with kTail only `lanes` of them exist in V.
 template <int kRows, int kVecs, bool kTail>
-inline void WeighValues(const AttentionCall& call, KeyRange range, const uint16_t* const* keys,
-                        int64_t row, int64_t col, const AttentionScratch& scratch) {
+inline void WeighValues(const AttentionCall& call, const KeyStep& step, int64_t row, int64_t col,
+                        const AttentionScratch& scratch) {
   const int64_t out_stride = PadTo16(call.head_dim);
   float* out = scratch.out + row * out_stride + col;
   const float* weights = scratch.weights + row * kAttentionKeys;
@@ -148,8 +166,8 @@ inline void WeighValues(const AttentionCall& call, KeyRange range, const uint16_
     const Vec rescale = Set(scratch.rescale[row + r]);
     for (int v = 0; v < kVecs; ++v) sum[r][v] = Mul(Load(out + r * out_stride + v * 16), rescale);
   }
-  for (int32_t i = range.begin; i < range.end; ++i) {
-    const uint16_t* value = keys[i] + call.v_offset + col;
+  for (int32_t i = step.begin; i < step.end; ++i) {
+    const uint16_t* value = step.keys[i] + call.v_offset + col;
     Vec values[kVecs];
     for (int v = 0; v < kVecs; ++v) {
       values[v] = kTail ? LoadBf16N(value, call.head_dim - col) : LoadBf16(value + v * 16);
@@ -166,76 +184,93 @@ inline void WeighValues(const AttentionCall& call, KeyRange range, const uint16_
 
 // All columns for kRows rows.
 template <int kRows>
-inline void WeighRows(const AttentionCall& call, KeyRange range, const uint16_t* const* keys,
-                      int64_t row, const AttentionScratch& scratch) {
+inline void WeighRows(const AttentionCall& call, const KeyStep& step, int64_t row,
+                      const AttentionScratch& scratch) {
   int64_t col = 0;
   for (; col + 16 * kValueVecs <= call.head_dim; col += 16 * kValueVecs) {
-    WeighValues<kRows, kValueVecs, false>(call, range, keys, row, col, scratch);
+    WeighValues<kRows, kValueVecs, false>(call, step, row, col, scratch);
   }
   if constexpr (kValueVecs > 2) {
     for (; col + 32 <= call.head_dim; col += 32) {
-      WeighValues<kRows, 2, false>(call, range, keys, row, col, scratch);
+      WeighValues<kRows, 2, false>(call, step, row, col, scratch);
     }
   }
   for (; col + 16 <= call.head_dim; col += 16) {
-    WeighValues<kRows, 1, false>(call, range, keys, row, col, scratch);
+    WeighValues<kRows, 1, false>(call, step, row, col, scratch);
   }
-  if (col < call.head_dim) WeighValues<kRows, 1, true>(call, range, keys, row, col, scratch);
+  if (col < call.head_dim) WeighValues<kRows, 1, true>(call, step, row, col, scratch);
 }
 
-inline void AttentionStep(const AttentionCall& call, KeyRange range, int64_t num_rows,
+inline void AttentionStep(const AttentionCall& call, const KeyStep& step, int64_t num_rows,
                           const AttentionScratch& scratch) {
-  const uint16_t* keys[kAttentionKeys];
-  FindKeys(call, range, keys);
-  ScoreKeys(call, range, keys, num_rows, scratch);
+  ScoreKeys(call, step, num_rows, scratch);
   for (int64_t row = 0; row < num_rows; ++row) {
     const int32_t end =
-        call.first_position + static_cast<int32_t>(row / call.group_size) + 1 - range.start;
-    int32_t begin = range.begin;
+        call.first_position + static_cast<int32_t>(row / call.group_size) + 1 - step.start;
+    int32_t begin = step.begin;
     if (call.sliding_window > 0 && end - call.sliding_window > begin) {
       begin = end - call.sliding_window;
     }
-    SoftmaxStep(call, range, begin, end < range.end ? end : range.end, row, scratch);
+    SoftmaxStep(call, step, begin, end < step.end ? end : step.end, row, scratch);
   }
   int64_t row = 0;
   for (; row + kValueRows <= num_rows; row += kValueRows) {
-    WeighRows<kValueRows>(call, range, keys, row, scratch);
+    WeighRows<kValueRows>(call, step, row, scratch);
   }
-  for (; row + 2 <= num_rows; row += 2) WeighRows<2>(call, range, keys, row, scratch);
-  for (; row < num_rows; ++row) WeighRows<1>(call, range, keys, row, scratch);
+  for (; row + 2 <= num_rows; row += 2) WeighRows<2>(call, step, row, scratch);
+  for (; row < num_rows; ++row) WeighRows<1>(call, step, row, scratch);
 }
 
 inline float* OutRow(const AttentionCall& call, int64_t row) {
   return call.out + row / call.group_size * call.out_stride + row % call.group_size * call.head_dim;
 }
 
-void Attention(const AttentionCall& call) {
-  const int64_t num_rows = int64_t{call.num_tokens} * call.group_size;
+// Packs the queries and empties the sums.
+inline void PrepareRows(const AttentionCall& call, int64_t num_rows,
+                        const AttentionScratch& scratch) {
   const int64_t out_stride = PadTo16(call.head_dim);
-  const AttentionScratch scratch = CutScratch(call.scratch, num_rows, call.head_dim);
   for (int64_t row = 0; row < num_rows; ++row) {
-    const float* q = call.q + row / call.group_size * call.q_stride +
-                     row % call.group_size * call.head_dim;
+    const float* q =
+        call.q + row / call.group_size * call.q_stride + row % call.group_size * call.head_dim;
     PackRow(q, call.head_dim, scratch.q + row * kPackedStride);
     for (int64_t i = 0; i < out_stride; i += 16) Store(scratch.out + row * out_stride + i, Zero());
     scratch.max[row] = -__builtin_inff();
     scratch.total[row] = 0;
   }
-  // Positions that any row sees. Those before them may lie in pages that are no longer the
-  // sequence's own.
-  const int32_t position_end = call.first_position + call.num_tokens;
+}
+
+// The first step that any row of a call sees. Positions before it may lie in pages that are no
+// longer the sequence's own.
+inline void FindFirstStep(const AttentionCall& call, KeyStep* step) {
   int32_t position = 0;
   if (call.sliding_window > 0 && call.first_position + 1 > call.sliding_window) {
     position = call.first_position + 1 - call.sliding_window;
   }
-  while (position < position_end) {
-    KeyRange range;
-    range.start = position / kAttentionKeys * kAttentionKeys;
-    range.begin = position - range.start;
-    range.end = position_end - range.start < kAttentionKeys ? position_end - range.start
-                                                            : kAttentionKeys;
-    AttentionStep(call, range, num_rows, scratch);
-    position = range.start + range.end;
+  FindStep(call, position, call.first_position + call.num_tokens, step);
+}
+
+void Attention(const AttentionCall& call) {
+  const int64_t num_rows = int64_t{call.num_tokens} * call.group_size;
+  const int64_t out_stride = PadTo16(call.head_dim);
+  const AttentionScratch scratch = CutScratch(call.scratch, num_rows, call.head_dim);
+  const int32_t position_end = call.first_position + call.num_tokens;
+  KeyStep steps[2];
+  KeyStep* step = &steps[0];
+  KeyStep* next = &steps[1];
+  FindFirstStep(call, step);
+  PrepareRows(call, num_rows, scratch);
+  for (;;) {
+    const int32_t next_position = step->start + step->end;
+    if (next_position < position_end) {
+      FindStep(call, next_position, position_end, next);
+    } else if (call.next != nullptr) {
+      FindFirstStep(*call.next, next);  // for its prefetches
+    }
+    AttentionStep(call, *step, num_rows, scratch);
+    if (next_position >= position_end) break;
+    KeyStep* const done = step;
+    step = next;
+    next = done;
   }
   for (int64_t row = 0; row < num_rows; ++row) {
     const Vec inverse = Div(Set(1.0f), Set(scratch.total[row]));

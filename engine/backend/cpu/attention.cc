@@ -43,21 +43,21 @@ void CpuAttention::Run(const AttentionArgs& args) {
   // Where a sequence has several items, each needs the K and V of those before it.
   for (const AttentionSequence& sequence : args.sequences) {
     if (sequence.num_tokens <= tokens_per_item) continue;
-    context_->runner.For(
-        sequence.num_tokens, kMinTaskElements / args.heads.kv_size() + 1,
-        [&](int64_t begin, int64_t end) {
-          for (int32_t head = 0; head < args.heads.num_key_value_heads; ++head) {
-            StoreKv(args, sequence, head, static_cast<int32_t>(begin), static_cast<int32_t>(end));
-          }
-        });
+    context_->runner.For(sequence.num_tokens, kMinTaskElements / args.heads.kv_size() + 1,
+                         [&](int64_t begin, int64_t end) {
+                           for (int32_t head = 0; head < args.heads.num_key_value_heads; ++head) {
+                             StoreKv(args, sequence, head, static_cast<int32_t>(begin),
+                                     static_cast<int32_t>(end));
+                           }
+                         });
   }
   ListItems(args);
   ListRanges();
-  context_->runner.For(
-      static_cast<int64_t>(range_ends_.size()), 1, [&](int64_t begin, int64_t end) {
-        const int64_t first = begin == 0 ? 0 : range_ends_[begin - 1];
-        for (int64_t i = first; i < range_ends_[end - 1]; ++i) RunItem(args, items_[i]);
-      });
+  context_->runner.For(static_cast<int64_t>(range_ends_.size()), 1,
+                       [&](int64_t begin, int64_t end) {
+                         const int64_t first = begin == 0 ? 0 : range_ends_[begin - 1];
+                         RunItems(args, first, range_ends_[end - 1]);
+                       });
 }
 
 void CpuAttention::ListItems(const AttentionArgs& args) {
@@ -109,21 +109,34 @@ void CpuAttention::StoreKv(const AttentionArgs& args, const AttentionSequence& s
     DCHECK(page >= 0 && page < args.kv.num_pages);
     uint16_t* to = static_cast<uint16_t*>(args.kv.data) + page * page_elements;
     const int64_t row = position % args.kv.page_tokens;
-    const float* k = args.qkv.as<float>() +
-                     int64_t{sequence.first_row + token} * heads.qkv_size() + heads.q_size() +
-                     int64_t{kv_head} * heads.head_dim;
+    const float* k = args.qkv.as<float>() + int64_t{sequence.first_row + token} * heads.qkv_size() +
+                     heads.q_size() + int64_t{kv_head} * heads.head_dim;
     context_->kernels.f32_to_bf16(k, heads.head_dim, to + KvElements(args, 0, kv_head, row));
     context_->kernels.f32_to_bf16(k + heads.kv_size(), heads.head_dim,
                                   to + KvElements(args, 1, kv_head, row));
   }
 }
 
-void CpuAttention::RunItem(const AttentionArgs& args, const Item& item) const {
+void CpuAttention::RunItems(const AttentionArgs& args, int64_t begin, int64_t end) const {
+  AttentionCall next = MakeCall(args, items_[begin]);
+  for (int64_t i = begin; i < end; ++i) {
+    const Item& item = items_[i];
+    const AttentionSequence& sequence = args.sequences[item.sequence];
+    if (item.num_tokens == sequence.num_tokens) {
+      StoreKv(args, sequence, item.kv_head, 0, item.num_tokens);
+    }
+    AttentionCall call = next;
+    if (i + 1 < end) {
+      next = MakeCall(args, items_[i + 1]);
+      call.next = &next;
+    }
+    context_->kernels.attention(call);
+  }
+}
+
+AttentionCall CpuAttention::MakeCall(const AttentionArgs& args, const Item& item) const {
   const HeadGeometry& heads = args.heads;
   const AttentionSequence& sequence = args.sequences[item.sequence];
-  if (item.num_tokens == sequence.num_tokens) {
-    StoreKv(args, sequence, item.kv_head, 0, item.num_tokens);
-  }
   const int32_t group_size = GroupSize(heads);
   const int64_t num_rows = int64_t{item.num_tokens} * group_size;
   const int64_t first_row = sequence.first_row + item.token_begin;
@@ -144,9 +157,9 @@ void CpuAttention::RunItem(const AttentionArgs& args, const Item& item) const {
   call.block_table = sequence.block_table;
   call.out = args.out.as<float>() + first_row * heads.q_size() + first_head;
   call.out_stride = heads.q_size();
-  call.scratch = context_->WorkerScratch(
-      context_->kernels.attention_scratch_bytes(num_rows, heads.head_dim));
-  context_->kernels.attention(call);
+  call.scratch =
+      context_->WorkerScratch(context_->kernels.attention_scratch_bytes(num_rows, heads.head_dim));
+  return call;
 }
 
 }  // namespace moelight

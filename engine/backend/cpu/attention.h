@@ -39,7 +39,8 @@ class CpuAttention {
   // Stores K and V of tokens [begin, end) of a sequence.
   void StoreKv(const AttentionArgs& args, const AttentionSequence& sequence, int32_t kv_head,
                int32_t begin, int32_t end) const;
-  void RunItem(const AttentionArgs& args, const Item& item) const;
+  AttentionCall MakeCall(const AttentionArgs& args, const Item& item) const;
+  void RunItems(const AttentionArgs& args, int64_t begin, int64_t end) const;
 
   CpuContext* context_;
   std::vector<Item> items_;

@@ -98,9 +98,9 @@ inline TileFunction FindTile(int64_t num_rows) {
   return TileTable<kTiles, std::make_integer_sequence<int, kMaxRows>>::kByRows[num_rows - 1];
 }
 
-// Weight tiles outside, so that one group of them stays in cache for all rows. Each of the row tiles
-// brings its share of the next group, evenly over its pairs: large weights come from memory, whose
-// latency the hardware's own prefetch does not hide across groups.
+// Weight tiles outside, so that one group of them stays in cache for all rows. Each of the row
+// tiles brings its share of the next group, evenly over its pairs: large weights come from memory,
+// whose latency the hardware's own prefetch does not hide across groups.
 inline void Panel(const PanelCall& call) {
   // Rows are split evenly: 13 are 7 + 6, not 12 + 1.
   const int64_t num_row_tiles = (call.num_rows + kMaxTileRows - 1) / kMaxTileRows;
@@ -109,6 +109,7 @@ inline void Panel(const PanelCall& call) {
   int64_t width = 0;
   for (int64_t tile = 0; tile < call.num_tiles; tile += width) {
     width = narrow ? kNarrowTiles : kWideTiles;
+    if (tile + width > num_full_tiles) width = kWideTiles;
     if (tile + width > num_full_tiles) width = 1;
     const int64_t num_cols = tile + 1 == call.num_tiles ? call.last_tile_cols : kTileRows;
     const uint16_t* w = call.w + tile * call.tile_stride;
@@ -120,10 +121,8 @@ inline void Panel(const PanelCall& call) {
       const int64_t row_end = i * call.num_rows / num_row_tiles;
       const int64_t num_rows = row_end - row;
       TileFunction function = FindTile<1, kMaxTileRows>(num_rows);
-      if (width > 1) {
-        function = narrow ? FindTile<kNarrowTiles, kMaxNarrowRows>(num_rows)
-                          : FindTile<kWideTiles, kMaxTileRows>(num_rows);
-      }
+      if (width == kWideTiles) function = FindTile<kWideTiles, kMaxTileRows>(num_rows);
+      if (width == kNarrowTiles) function = FindTile<kNarrowTiles, kMaxNarrowRows>(num_rows);
       function(call, call.a + row * kPackedStride, w,
                call.y + row * call.y_stride + tile * kTileRows, num_cols, ahead);
       ahead.line += ahead.step * call.num_pairs;

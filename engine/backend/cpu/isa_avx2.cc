@@ -1,7 +1,7 @@
 // The kernels for avx2. CMakeLists.txt gives this file its target flags; kernels.h says what may
-// be included.
+// be included. Each of the headers below builds on the ones before.
+// clang-format off
 #include "engine/backend/cpu/kernels.h"
-// clang-format off: each of these builds on the ones before.
 #include "engine/backend/cpu/simd_avx2.h"
 #include "engine/backend/cpu/pairs_f32-inl.h"
 #include "engine/backend/cpu/gemm-inl.h"

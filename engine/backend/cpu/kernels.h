@@ -46,8 +46,8 @@ struct AttentionCall {
   const float* q = nullptr;  // first query head of the group, first token
   int64_t q_stride = 0;      // from token to token, elements
   int32_t num_tokens = 0;
-  int32_t group_size = 0;  // query heads that share the KV head; their q are consecutive
-  int32_t head_dim = 0;    // even, at most kMaxHeadDim
+  int32_t group_size = 0;      // query heads that share the KV head; their q are consecutive
+  int32_t head_dim = 0;        // even, at most kMaxHeadDim
   int32_t first_position = 0;  // of the first token
   int32_t sliding_window = 0;  // 0: none
   float scale = 0;
@@ -58,7 +58,8 @@ struct AttentionCall {
   const int32_t* block_table = nullptr;
   float* out = nullptr;  // first query head of the group, first token
   int64_t out_stride = 0;
-  void* scratch = nullptr;  // AttentionScratchBytes, aligned to 64
+  void* scratch = nullptr;              // attention_scratch_bytes, aligned to 64
+  const AttentionCall* next = nullptr;  // if known: what will be computed next, to be prefetched
 };
 
 inline constexpr int32_t kMaxHeadDim = 384;

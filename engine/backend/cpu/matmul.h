@@ -15,8 +15,7 @@ struct MatMulSplit {
 MatMulSplit SplitMatMul(int64_t num_rows, int64_t num_tiles, int64_t num_cols, int num_threads);
 
 // Weight tiles per task so that `num_row_chunks` chunks of rows keep all threads busy.
-int64_t TilesPerTask(int64_t num_tiles, int64_t max_tiles, int64_t num_row_chunks,
-                     int num_threads);
+int64_t TilesPerTask(int64_t num_tiles, int64_t max_tiles, int64_t num_row_chunks, int num_threads);
 
 // Needs kGemmScratchBytes of worker scratch.
 void RunMatMul(const MatMulArgs& args, CpuContext& context);

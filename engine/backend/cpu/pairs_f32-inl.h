@@ -18,9 +18,9 @@ struct WeightPairs {
 #if defined(__AVX512F__)
 inline WeightPairs LoadPairs(const uint16_t* p) {
   const __m512i bits = _mm512_loadu_si512(p);
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)),
-          _mm512_castsi512_ps(
-              _mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000))))};
+  return {
+      _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)),
+      _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000))))};
 }
 #else
 inline WeightPairs LoadPairs(const uint16_t* p) {

@@ -186,7 +186,7 @@ absl::Status UndefinedOperand(const Value& a, const Value& b) {
 
 absl::StatusOr<Str> EscapeHtml(Meter& meter, const Str& text) {
   if (text.markup()) return text;
-  RETURN_IF_ERROR(meter.Scan(text.size()));
+  RETURN_IF_ERROR(meter.ScanChars(text.size()));
   StrBuilder builder(&meter);
   size_t copied = 0;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -236,7 +236,10 @@ absl::StatusOr<Value> ApplyBinary(Meter& meter, BinaryOp op, const Value& a, con
   if (op == BinaryOp::kConcat) {
     ASSIGN_OR_RETURN(const Str left, Text(meter, a));
     ASSIGN_OR_RETURN(const Str right, Text(meter, b));
-    ASSIGN_OR_RETURN(Str result, Concat(meter, left, right));
+    StrBuilder builder(&meter);  // unlike +, it never escapes: autoescape is off
+    builder.Append(left);
+    builder.Append(right);
+    ASSIGN_OR_RETURN(Str result, builder.Build());
     return Value::String(std::move(result));
   }
   if (op == BinaryOp::kMod && a.is_string()) {

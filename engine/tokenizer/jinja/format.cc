@@ -24,7 +24,7 @@ constexpr int kMaxPrecision = 100;
 // One conversion, as either syntax writes it.
 struct Spec {
   absl::string_view fill = " ";  // one character
-  char align = 0;  // '<', '>', '^', '=' (pad after the sign); 0: by type
+  char align = 0;                // '<', '>', '^', '=' (pad after the sign); 0: by type
   char sign = '-';
   bool thousands = false;
   int width = 0;

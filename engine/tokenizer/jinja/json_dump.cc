@@ -62,7 +62,7 @@ class JsonWriter {
   }
 
   absl::Status WriteString(const Str& text) {
-    RETURN_IF_ERROR(meter_.Scan(text.size()));
+    RETURN_IF_ERROR(meter_.ScanChars(text.size()));
     tainted_ = tainted_ || text.tainted();
     out_.push_back('"');
     for (size_t i = 0; i < text.size();) {

@@ -35,6 +35,11 @@ class Meter {
   // Reading `bytes` of a string, which at memory speed costs about a step per kBytesPerStep.
   absl::Status Scan(size_t bytes) { return Step(static_cast<int64_t>(bytes / kBytesPerStep)); }
 
+  // The same for work on each character of `bytes` of text: decoding, classifying, quoting.
+  absl::Status ScanChars(size_t bytes) {
+    return Step(static_cast<int64_t>(bytes / kBytesPerStepByChar));
+  }
+
   // Making a value of `bytes`. What was freed is not given back: the sum bounds the time too.
   absl::Status Allocate(uint64_t bytes) {
     if (bytes > static_cast<uint64_t>(max_value_bytes_)) return ValueTooLarge();
@@ -52,7 +57,9 @@ class Meter {
   int64_t max_value_bytes() const { return max_value_bytes_; }
 
  private:
+  // A step is meant to be about 100 ns.
   static constexpr int64_t kBytesPerStep = 256;
+  static constexpr int64_t kBytesPerStepByChar = 16;
   // A template builds each prompt a few times over: message, block, output. 16 leaves room.
   static constexpr int64_t kTotalPerValue = 16;
 

@@ -21,7 +21,7 @@ class ReprWriter {
     if (value.is_sequence()) return WriteSequence(value.as_sequence());
     if (value.is_dict()) return WriteDict(value.as_dict());
     if (value.is_string()) {
-      RETURN_IF_ERROR(meter_.Scan(value.as_string().size()));
+      RETURN_IF_ERROR(meter_.ScanChars(value.as_string().size()));
       tainted_ = tainted_ || value.as_string().tainted();
       out_.append(QuoteText(value.as_string().view()));
     } else if (value.is_undefined()) {

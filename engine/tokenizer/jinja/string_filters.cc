@@ -125,7 +125,7 @@ absl::StatusOr<Value> Truncate(Runtime& runtime, const Value& self, const Args& 
 
 absl::StatusOr<Value> WordCount(Runtime& runtime, const Value& self, const Args&) {
   ASSIGN_OR_RETURN(const Str text, Text(runtime.meter(), self));
-  RETURN_IF_ERROR(runtime.meter().Scan(text.size()));
+  RETURN_IF_ERROR(runtime.meter().ScanChars(text.size()));
   int64_t count = 0;
   bool in_word = false;
   for (size_t i = 0; i < text.size();) {
@@ -174,7 +174,7 @@ absl::StatusOr<Value> Format(Runtime& runtime, const Value& self, const Args& ar
 
 absl::StatusOr<Value> UrlEncode(Runtime& runtime, const Value& self, const Args&) {
   ASSIGN_OR_RETURN(const Str text, Text(runtime.meter(), self));
-  RETURN_IF_ERROR(runtime.meter().Scan(text.size() * 8));
+  RETURN_IF_ERROR(runtime.meter().ScanChars(text.size()));
   std::string out;
   for (char byte : text.view()) {
     if (absl::ascii_isalnum(static_cast<unsigned char>(byte)) || absl::StrContains("-._~/", byte)) {

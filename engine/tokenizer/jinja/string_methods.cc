@@ -37,7 +37,7 @@ absl::StatusOr<Value> Case(Runtime& runtime, const Value& self, const Args&) {
 template <bool (*kPredicate)(char32_t)>
 absl::StatusOr<Value> AllChars(Runtime& runtime, const Value& self, const Args&) {
   const absl::string_view text = self.as_string().view();
-  RETURN_IF_ERROR(runtime.meter().Scan(text.size()));
+  RETURN_IF_ERROR(runtime.meter().ScanChars(text.size()));
   for (size_t i = 0; i < text.size();) {
     const DecodedChar c = DecodeChar(text, i);
     if (!kPredicate(c.value)) return Value::Bool(false);
@@ -50,7 +50,7 @@ absl::StatusOr<Value> AllChars(Runtime& runtime, const Value& self, const Args&)
 template <bool (*kWanted)(char32_t), bool (*kOther)(char32_t)>
 absl::StatusOr<Value> AllCased(Runtime& runtime, const Value& self, const Args&) {
   const absl::string_view text = self.as_string().view();
-  RETURN_IF_ERROR(runtime.meter().Scan(text.size()));
+  RETURN_IF_ERROR(runtime.meter().ScanChars(text.size()));
   bool found = false;
   for (size_t i = 0; i < text.size();) {
     const DecodedChar c = DecodeChar(text, i);

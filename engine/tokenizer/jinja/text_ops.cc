@@ -20,6 +20,11 @@ bool Matches(absl::string_view text, size_t at, const DecodedChar& c, const Str*
   return absl::StrContains(chars->view(), text.substr(at, c.size));
 }
 
+// Looking a character up costs a walk over `chars`, whose size is the template's to choose.
+absl::Status ChargeMatch(Meter& meter, const Str* chars) {
+  return chars == nullptr ? absl::OkStatus() : meter.Scan(chars->size());
+}
+
 // The line break at `at`, as str.splitlines() knows them; 0 if there is none.
 size_t LineBreakSize(absl::string_view text, size_t at) {
   const DecodedChar c = DecodeChar(text, at);
@@ -58,19 +63,21 @@ size_t SkipSpacesBefore(absl::string_view text, size_t end, bool spaces) {
 
 absl::StatusOr<Str> Strip(Meter& meter, const Str& text, const Str* chars, Side side) {
   const absl::string_view view = text.view();
-  RETURN_IF_ERROR(meter.Scan(view.size() * (chars == nullptr ? 1 : 1 + chars->size() / 8)));
   size_t begin = 0;
   size_t end = view.size();
   while (side != Side::kRight && begin < end) {
     const DecodedChar c = DecodeChar(view, begin);
+    RETURN_IF_ERROR(ChargeMatch(meter, chars));
     if (!Matches(view, begin, c, chars)) break;
     begin += c.size;
   }
   while (side != Side::kLeft && end > begin) {
     const DecodedChar c = DecodeCharBefore(view, end);
+    RETURN_IF_ERROR(ChargeMatch(meter, chars));
     if (!Matches(view, end - c.size, c, chars)) break;
     end -= c.size;
   }
+  RETURN_IF_ERROR(meter.ScanChars(begin + (view.size() - end)));
   RETURN_IF_ERROR(meter.Allocate(end - begin));
   return text.Slice(begin, end);
 }
@@ -84,9 +91,15 @@ size_t FindText(absl::string_view text, absl::string_view part, size_t from) {
 }
 
 absl::StatusOr<size_t> FindLastText(Meter& meter, absl::string_view text, absl::string_view part) {
-  // The search compares the whole part at every place in the worst case.
-  RETURN_IF_ERROR(meter.Scan(text.size() * std::max<size_t>(part.size(), 1)));
-  return text.rfind(part);
+  // The search compares the whole part at every place in the worst case. A short one is charged
+  // for the way it went, so that rsplit() is linear in its text.
+  constexpr size_t kShort = 64;
+  const size_t cost_per_byte = std::max<size_t>(part.size(), 1);
+  if (part.size() > kShort) RETURN_IF_ERROR(meter.Scan(text.size() * cost_per_byte));
+  const size_t at = text.rfind(part);
+  const size_t way = text.size() - (at == kNone ? 0 : at);
+  if (part.size() <= kShort) RETURN_IF_ERROR(meter.Scan(way * cost_per_byte));
+  return at;
 }
 
 absl::StatusOr<Str> Replace(Meter& meter, const Str& text, const Str& from, const Str& to,
@@ -138,6 +151,7 @@ absl::StatusOr<std::vector<Str>> Split(Meter& meter, const Str& text, const Str&
     while (may_split()) {
       ASSIGN_OR_RETURN(const size_t at, FindLastText(meter, view.substr(0, end), separator.view()));
       if (at == kNone) break;
+      RETURN_IF_ERROR(meter.Step());
       pieces.push_back(text.Slice(at + step, end));
       end = at;
     }
@@ -151,7 +165,7 @@ absl::StatusOr<std::vector<Str>> Split(Meter& meter, const Str& text, const Str&
 absl::StatusOr<std::vector<Str>> SplitWhitespace(Meter& meter, const Str& text, int64_t max_splits,
                                                  bool from_right) {
   const absl::string_view view = text.view();
-  RETURN_IF_ERROR(meter.Scan(view.size()));
+  RETURN_IF_ERROR(meter.ScanChars(view.size()));
   std::vector<Str> pieces;
   const auto may_split = [&]() {
     return max_splits < 0 || pieces.size() < static_cast<size_t>(max_splits);
@@ -181,7 +195,7 @@ absl::StatusOr<std::vector<Str>> SplitWhitespace(Meter& meter, const Str& text, 
 
 absl::StatusOr<std::vector<Str>> SplitLines(Meter& meter, const Str& text, bool keep_ends) {
   const absl::string_view view = text.view();
-  RETURN_IF_ERROR(meter.Scan(view.size()));
+  RETURN_IF_ERROR(meter.ScanChars(view.size()));
   std::vector<Str> lines;
   size_t begin = 0;
   for (size_t i = 0; i < view.size();) {
@@ -201,8 +215,7 @@ absl::StatusOr<std::vector<Str>> SplitLines(Meter& meter, const Str& text, bool 
 }
 
 absl::StatusOr<Str> MapCase(Meter& meter, const Str& text, CaseMapping mapping) {
-  // Case tables cost about ten times a plain scan.
-  RETURN_IF_ERROR(meter.Scan(text.size() * 10));
+  RETURN_IF_ERROR(meter.ScanChars(text.size()));
   std::string mapped = mapping(text.view());
   RETURN_IF_ERROR(meter.Allocate(mapped.size()));
   Str result = text.ascii() ? Str::WithSpansOf(std::move(mapped), text)
