@@ -5,7 +5,6 @@
 
 #include <absl/strings/str_cat.h>
 
-#include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "server/convert.h"
 #include "server/parse_guard.h"
@@ -165,13 +164,7 @@ void AppendCall::FinishLocked(const absl::Status& status) {
                                   {"num_refused", response_.num_refused()},
                                   {"code", absl::StatusCodeToString(status.code())},
                                   {"ms", elapsed.count()}});
-  if (status.ok()) {
-    bool owns_buffer = false;  // an out parameter that only byte buffers of ours would need
-    const grpc::Status serialized =
-        grpc::SerializationTraits<v1::AppendBatchRequestsResponse>::Serialize(
-            response_, response_bytes_, &owns_buffer);
-    CHECK(serialized.ok()) << serialized.error_message();
-  }
+  if (status.ok()) *response_bytes_ = SerializeMessage(response_);
   Finish(ToGrpcStatus(status));
 }
 

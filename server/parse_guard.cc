@@ -52,6 +52,11 @@ absl::Status ParseMessage(grpc::ByteBuffer* bytes, google::protobuf::Message* me
   return status.ok() ? absl::OkStatus() : ParseError();
 }
 
+grpc::ByteBuffer SerializeMessage(const google::protobuf::Message& message) {
+  const grpc::Slice slice(message.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeParseGuard() {
   return std::make_unique<ParseGuardFactory>();
 }

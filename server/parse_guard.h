@@ -17,6 +17,8 @@ namespace moelight {
 // Parses the bytes of one message and releases them.
 absl::Status ParseMessage(grpc::ByteBuffer* bytes, google::protobuf::Message* message);
 
+grpc::ByteBuffer SerializeMessage(const google::protobuf::Message& message);
+
 // For methods whose messages gRPC parses. On its own it answers UNIMPLEMENTED to what it cannot
 // parse, which tells a client to give up on the method.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeParseGuard();

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <absl/time/time.h>
+
 #include "moelight/v1/batch_job.pb.h"
 
 namespace moelight {
@@ -35,7 +37,8 @@ struct JobEntry {
   int64_t seal_order = 0;  // 0: not sealed
   int64_t next_row = 0;    // rows below were handed out, refused or ended
   Ending ending = Ending::kNone;
-  std::map<int64_t, InFlightRow> in_flight;  // by row
+  absl::Time deadline = absl::InfiniteFuture();  // of expiry or, once ended, removal
+  std::map<int64_t, InFlightRow> in_flight;      // by row
 
   int64_t num_results() const {
     return job.num_succeeded() + job.num_failed() + job.num_cancelled();

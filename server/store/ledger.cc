@@ -117,7 +117,7 @@ absl::StatusOr<v1::BatchJob> Ledger::Create(const v1::CreateBatchJobRequest& req
   if (!entry.request_id.empty()) serial_of_request_[entry.request_id] = entry.serial;
   const auto [it, inserted] = jobs_.emplace(entry.serial, std::move(entry));
   Touch(it->second);
-  WatchDeadline(it->second);
+  SetDeadline(it->second);
   return it->second.job;
 }
 
@@ -162,18 +162,21 @@ absl::Status Ledger::RemoveJob(JobEntry& entry) {
   serial_of_id_.erase(entry.job.job_id());
   if (!entry.request_id.empty()) serial_of_request_.erase(entry.request_id);
   dirty_.erase(serial);
+  DropDeadline(entry);
   purging_.push_back(serial);
   jobs_.erase(serial);
   return absl::OkStatus();
 }
 
-void Ledger::WatchDeadline(const JobEntry& entry) {
+void Ledger::SetDeadline(JobEntry& entry) {
+  DropDeadline(entry);
+  entry.deadline = absl::InfiniteFuture();
   if (entry.ended()) {
-    if (options_.retention == absl::InfiniteDuration()) return;
-    deadlines_.emplace(ToAbslTime(entry.job.end_time()) + options_.retention, entry.serial);
+    entry.deadline = ToAbslTime(entry.job.end_time()) + options_.retention;
   } else if (entry.job.has_expire_time() && entry.ending == Ending::kNone) {
-    deadlines_.emplace(ToAbslTime(entry.job.expire_time()), entry.serial);
+    entry.deadline = ToAbslTime(entry.job.expire_time());
   }
+  if (entry.deadline != absl::InfiniteFuture()) deadlines_.emplace(entry.deadline, entry.serial);
 }
 
 absl::Time Ledger::next_deadline() const {
@@ -184,18 +187,10 @@ absl::Status Ledger::ApplyDeadlines(absl::Time now) {
   // The rest stays due and gets the next transactions.
   constexpr int kMaxPerTransaction = 64;
   for (int i = 0; i < kMaxPerTransaction && next_deadline() <= now; ++i) {
-    const int64_t serial = deadlines_.begin()->second;
-    deadlines_.erase(deadlines_.begin());
-    const auto found = jobs_.find(serial);
-    if (found == jobs_.end()) continue;
-    JobEntry& entry = found->second;
+    JobEntry& entry = jobs_.at(deadlines_.begin()->second);
     if (entry.ended()) {
-      // An expiry that was overtaken by the job's end also lands here; its retention has an entry
-      // of its own.
-      if (ToAbslTime(entry.job.end_time()) + options_.retention <= now) {
-        RETURN_IF_ERROR(RemoveJob(entry));
-      }
-    } else if (entry.ending == Ending::kNone) {
+      RETURN_IF_ERROR(RemoveJob(entry));
+    } else {
       RETURN_IF_ERROR(StartEnding(entry, Ending::kExpire));
     }
   }

@@ -19,6 +19,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <absl/container/flat_hash_map.h>
@@ -98,7 +99,9 @@ class Ledger {
   std::string NewJobId();
   void Touch(const JobEntry& entry) { dirty_.insert(entry.serial); }
   void AddQueued(JobEntry& entry, int64_t rows, int64_t tokens);
-  void WatchDeadline(const JobEntry& entry);
+  // Recomputes the deadline. Call when the state changes.
+  void SetDeadline(JobEntry& entry);
+  void DropDeadline(JobEntry& entry) { deadlines_.erase({entry.deadline, entry.serial}); }
 
   absl::Status CompareRows(const JobEntry& entry, int64_t first_row,
                            const std::vector<EncodedRow>& rows, size_t count);
@@ -133,11 +136,11 @@ class Ledger {
   int64_t queued_rows_ = 0;
   int64_t queued_tokens_ = 0;
 
-  std::multimap<absl::Time, int64_t> deadlines_;  // to serial; may be outdated, checked when due
-  std::deque<int64_t> ending_;                    // serials with waiting rows left to end
-  std::deque<int64_t> purging_;                   // serials of deleted jobs
-  std::set<int64_t> dirty_;                       // serials changed since the last commit
-  std::vector<JobSnapshotPtr> removed_;           // since the last commit
+  std::set<std::pair<absl::Time, int64_t>> deadlines_;  // JobEntry::deadline and serial
+  std::deque<int64_t> ending_;                          // serials with waiting rows left to end
+  std::deque<int64_t> purging_;                         // serials of deleted jobs
+  std::set<int64_t> dirty_;                             // serials changed since the last commit
+  std::vector<JobSnapshotPtr> removed_;                 // since the last commit
 };
 
 }  // namespace moelight

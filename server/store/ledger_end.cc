@@ -93,7 +93,7 @@ absl::Status Ledger::Load(int64_t crash_id) {
     } else if (!entry.ended()) {
       AddQueued(entry, entry.num_open(), tokens);
     }
-    WatchDeadline(entry);
+    SetDeadline(entry);
     FinishIfDone(entry);
   }
   return absl::OkStatus();
@@ -145,6 +145,7 @@ absl::Status Ledger::Quarantine(JobEntry& entry, int64_t row) {
 absl::Status Ledger::StartEnding(JobEntry& entry, Ending ending) {
   entry.ending = ending;
   entry.job.set_state(v1::BatchJob::STATE_CANCELLING);
+  SetDeadline(entry);
   Touch(entry);
   RETURN_IF_ERROR(EndRequeuedRows(entry));
   // From here on only what the engine holds counts as queued.
@@ -241,7 +242,7 @@ void Ledger::FinishIfDone(JobEntry& entry) {
   *entry.job.mutable_end_time() = CurrentTimestamp();
   AddQueued(entry, -entry.queued_rows, -entry.queued_tokens);
   Touch(entry);
-  WatchDeadline(entry);
+  SetDeadline(entry);
 }
 
 absl::Status Ledger::BackgroundStep() {

@@ -10,7 +10,6 @@
 #include <absl/strings/str_replace.h>
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
-#include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -53,9 +52,9 @@ TEST_P(ValidLineTest, BecomesTheRequest) {
   expected.set_custom_id("a");
   // Presence of an empty `sampling` says nothing.
   if (!expected.has_sampling()) expected.mutable_sampling();
-  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(parsed.request, expected))
-      << GetParam().line << "\n"
-      << parsed.request.DebugString();
+  // Not by reflection, which under ThreadSanitizer does not work on messages with maps: Debian's
+  // libprotobuf is built without it and lays map fields out differently.
+  EXPECT_EQ(parsed.request.SerializeAsString(), expected.SerializeAsString()) << GetParam().line;
 }
 
 const char kHi[] = "prompt { chat { messages { role: 'user' content: 'hi' } ";
@@ -82,10 +81,6 @@ INSTANTIATE_TEST_SUITE_P(
         ValidCase{ChatLine(",'stop':'x'"), absl::StrCat(kHi, "} } sampling { stop: 'x' }")},
         ValidCase{ChatLine(",'stop':['x','y'],'stop_token_ids':[1,2]"),
                   absl::StrCat(kHi, "} } sampling { stop: ['x', 'y'] stop_token_ids: [1, 2] }")},
-        ValidCase{ChatLine(",'logit_bias':{'5':-100,'7':1.5}"),
-                  absl::StrCat(kHi,
-                               "} } sampling { logit_bias { key: 5 value: -100 } logit_bias { "
-                               "key: 7 value: 1.5 } }")},
         ValidCase{ChatLine(",'logprobs':true"), absl::StrCat(kHi, "} } sampling { logprobs: 0 }")},
         ValidCase{ChatLine(",'logprobs':true,'top_logprobs':4"),
                   absl::StrCat(kHi, "} } sampling { logprobs: 4 }")},
@@ -263,6 +258,15 @@ INSTANTIATE_TEST_SUITE_P(
                     "invalid_request", "part 0 has no text"},
         InvalidCase{ChatLine(",'messages':[{'role':'user','content':5}]"), "invalid_request",
                     "[0] content: must be a string"}));
+
+TEST(ParseBatchLineTest, LogitBias) {
+  const ParsedLine parsed = ParseBatchLine(ChatLine(",'logit_bias':{'5':-100,'7':1.5}"));
+  ASSERT_FALSE(parsed.error.has_value());
+  const auto& bias = parsed.request.sampling().logit_bias();
+  EXPECT_EQ(bias.size(), 2);
+  EXPECT_EQ(bias.at(5), -100);
+  EXPECT_EQ(bias.at(7), 1.5);
+}
 
 TEST(ParseBatchLineTest, KeysBesideTheBodyAreIgnored) {
   const ParsedLine parsed = ParseBatchLine(

@@ -168,7 +168,8 @@ absl::StatusOr<Value> GetSlice(Meter& meter, const Value& base, const SliceBound
   if (bounds.step == 0) return absl::InvalidArgumentError("slice step cannot be zero");
   if (base.is_string()) return SliceString(meter, base.as_string(), bounds);
   if (!base.is_sequence() || !base.as_sequence().indexable()) {
-    return Value::Undefined(absl::StrCat("'", DescribeOwner(base), "' cannot be sliced"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", base.type_name(), "' object cannot be sliced"));
   }
   const Sequence& source = base.as_sequence();
   const Range range = Resolve(bounds, static_cast<int64_t>(source.items.size()));

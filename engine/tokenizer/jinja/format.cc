@@ -140,7 +140,9 @@ class PercentFormatter {
       copied = at;
     }
     out_.Append(format_, copied, text.size());
-    if (next_ < NumPositional() && !arguments_.is_dict()) {
+    // Python does not insist on the use of what could be a mapping, and takes a list for one.
+    const bool optional = arguments_.is_dict() || (arguments_.is_sequence() && !IsTuple());
+    if (next_ < NumPositional() && !optional) {
       return absl::InvalidArgumentError("not all arguments converted during string formatting");
     }
     return out_.Build();

@@ -39,7 +39,8 @@ absl::StatusOr<Str> EscapeHtml(Meter& meter, const Str& text);
 absl::StatusOr<SequencePtr> Iterate(Meter& meter, const Value& value);
 
 // base.name: methods first, then keys. base[key]: keys and elements first, then methods. Undefined
-// if there is none; an error only if `base` is undefined itself.
+// if there is none; an error only if `base` is undefined itself. A slice is an error for what has
+// none.
 absl::StatusOr<Value> GetAttribute(Meter& meter, const Value& base, absl::string_view name);
 absl::StatusOr<Value> GetItem(Meter& meter, const Value& base, const Value& key);
 

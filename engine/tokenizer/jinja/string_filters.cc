@@ -68,6 +68,14 @@ absl::StatusOr<Value> ReplaceFilter(Runtime& runtime, const Value& self, const A
   return StringOr(Replace(meter, text, from, to, count));
 }
 
+// indent and truncate are the two that do not convert.
+absl::StatusOr<Str> OnlyText(absl::string_view filter, const Value& self) {
+  if (self.is_string()) return self.as_string();
+  if (self.is_undefined()) return absl::InvalidArgumentError(self.undefined_message());
+  return absl::InvalidArgumentError(
+      absl::StrCat(filter, " needs a string, not ", self.type_name()));
+}
+
 absl::StatusOr<Value> Indent(Runtime& runtime, const Value& self, const Args& args) {
   Meter& meter = runtime.meter();
   Str indent;
@@ -79,7 +87,7 @@ absl::StatusOr<Value> Indent(Runtime& runtime, const Value& self, const Args& ar
   }
   const bool indent_first = args.Bool(1, false);
   const bool indent_blank = args.Bool(2, false);
-  ASSIGN_OR_RETURN(const Str text, Text(meter, self));
+  ASSIGN_OR_RETURN(const Str text, OnlyText("indent", self));
   ASSIGN_OR_RETURN(const Str ended, Concat(meter, text, Str::Literal("\n")));
   ASSIGN_OR_RETURN(const std::vector<Str> lines, SplitLines(meter, ended, false));
   StrBuilder builder(&meter);
@@ -101,7 +109,7 @@ absl::StatusOr<Value> Center(Runtime& runtime, const Value& self, const Args& ar
 absl::StatusOr<Value> Truncate(Runtime& runtime, const Value& self, const Args& args) {
   constexpr int64_t kDefaultLeeway = 5;  // Jinja's policy "truncate.leeway"
   Meter& meter = runtime.meter();
-  ASSIGN_OR_RETURN(const Str text, Text(meter, self));
+  ASSIGN_OR_RETURN(const Str text, OnlyText("truncate", self));
   ASSIGN_OR_RETURN(const int64_t length, args.Int(0, 255));
   ASSIGN_OR_RETURN(const Str end, args.String(2, "..."));
   int64_t leeway = kDefaultLeeway;
