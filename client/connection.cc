@@ -1,6 +1,9 @@
 #include "client/connection.h"
 
+#include <algorithm>
+
 #include <absl/strings/str_cat.h>
+#include <absl/time/clock.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
@@ -21,6 +24,9 @@ constexpr int kMaxReconnectMs = 1000;
 // more often than every five minutes unless they are configured otherwise.
 constexpr int kKeepaliveMs = 330'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
+
+// How long an interrupt may go unnoticed while the server is away.
+constexpr absl::Duration kStopCheckInterval = absl::Milliseconds(100);
 
 grpc::ChannelArguments MakeChannelArguments() {
   grpc::ChannelArguments arguments;
@@ -79,8 +85,26 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Create(ClientOptions opt
 
 Connection::Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel)
     : options_(std::move(options)),
+      channel_(channel),
       jobs_(v1::BatchJobService::NewStub(channel)),
       inference_(v1::InferenceService::NewStub(channel)),
       admin_(v1::AdminService::NewStub(channel)) {}
+
+bool Connection::WaitForServer(absl::Duration duration, const std::stop_token& stop) const {
+  // A server that is connected and says UNAVAILABLE is loading or leaving: give it the time.
+  if (channel_->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY) {
+    return WaitUnlessStopped(duration, stop);
+  }
+  // Not a plain wait, because a connection attempt of this channel only moves forward while a
+  // thread polls it; a refused one would otherwise stand until its time-out. In slices, for the
+  // stop token.
+  const absl::Time end = absl::Now() + duration;
+  while (!stop.stop_requested()) {
+    const absl::Time slice_end = std::min(end, absl::Now() + kStopCheckInterval);
+    if (channel_->WaitForConnected(absl::ToChronoTime(slice_end))) return true;
+    if (slice_end == end) return true;
+  }
+  return false;
+}
 
 }  // namespace moelight::client

@@ -56,8 +56,14 @@ class Connection {
     const RetryOptions& retry = options_.retry;
     const absl::Duration budget =
         reached_ ? retry.budget : std::min(retry.budget, retry.first_contact_budget);
-    return RetryLoop(retry, budget, stop);
+    return RetryLoop(retry, budget, stop,
+                     [this](absl::Duration duration, const std::stop_token& stop_wait) {
+                       return WaitForServer(duration, stop_wait);
+                     });
   }
+
+  // Waits for `duration`, or until a connection that was down is up again. False if stopped.
+  bool WaitForServer(absl::Duration duration, const std::stop_token& stop) const;
 
   // Converts, and remembers that there is a server.
   absl::Status Conclude(const grpc::Status& status) {
@@ -99,6 +105,7 @@ class Connection {
   Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel);
 
   const ClientOptions options_;
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::BatchJobService::StubInterface> jobs_;
   const std::unique_ptr<v1::InferenceService::StubInterface> inference_;
   const std::unique_ptr<v1::AdminService::StubInterface> admin_;

@@ -23,10 +23,12 @@ bool WaitUnlessStopped(absl::Duration duration, const std::stop_token& stop) {
                           [&stop]() { return stop.stop_requested(); });
 }
 
-RetryLoop::RetryLoop(const RetryOptions& options, absl::Duration budget, std::stop_token stop)
+RetryLoop::RetryLoop(const RetryOptions& options, absl::Duration budget, std::stop_token stop,
+                     WaitFunction wait)
     : options_(options),
       budget_(budget),
       stop_(std::move(stop)),
+      wait_(std::move(wait)),
       backoff_(options.initial_backoff) {}
 
 absl::Status RetryLoop::BeforeRetry(const absl::Status& failure) {
@@ -43,7 +45,7 @@ absl::Status RetryLoop::BeforeRetry(const absl::Status& failure) {
   }
   const absl::Duration wait = std::min(left, backoff_ * absl::Uniform(random_, 0.5, 1.5));
   backoff_ = std::min(backoff_ * 2, options_.max_backoff);
-  if (!WaitUnlessStopped(wait, stop_)) return absl::CancelledError("interrupted");
+  if (!wait_(wait, stop_)) return absl::CancelledError("interrupted");
   return absl::OkStatus();
 }
 

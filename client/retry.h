@@ -8,6 +8,7 @@
 #ifndef MOELIGHT_CLIENT_RETRY_H_
 #define MOELIGHT_CLIENT_RETRY_H_
 
+#include <functional>
 #include <optional>
 #include <stop_token>
 
@@ -27,8 +28,12 @@ struct RetryOptions {
 
 class RetryLoop {
  public:
+  // Waits for the duration or less; false if stopped.
+  using WaitFunction = std::function<bool(absl::Duration, const std::stop_token&)>;
+
   // `budget` bounds one outage. `stop` ends a wait at once.
-  RetryLoop(const RetryOptions& options, absl::Duration budget, std::stop_token stop);
+  RetryLoop(const RetryOptions& options, absl::Duration budget, std::stop_token stop,
+            WaitFunction wait);
 
   // OK: it has waited, try again. Otherwise the error to report: `failure` itself if it is not
   // UNAVAILABLE, UNAVAILABLE naming the time spent when the budget is used up, Cancelled on stop.
@@ -41,6 +46,7 @@ class RetryLoop {
   const RetryOptions options_;
   const absl::Duration budget_;
   const std::stop_token stop_;
+  const WaitFunction wait_;
   absl::BitGen random_;
   std::optional<absl::Time> outage_start_;
   absl::Duration backoff_;

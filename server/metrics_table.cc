@@ -10,19 +10,18 @@ std::vector<double> Exponential(double first, double factor, int count) {
   return bounds;
 }
 
-// From 100 us to 26 s.
-const std::vector<double> kStepBuckets = Exponential(1e-4, 4, 10);
-// From 10 ms to 12 days: a row may wait behind millions of others.
-const std::vector<double> kWaitBuckets = Exponential(1e-2, 4, 14);
-// From 250 us to 4 s; an fsync takes 1 ms to 50 ms.
-const std::vector<double> kCommitBuckets = Exponential(2.5e-4, 2, 15);
-
 }  // namespace
 
 absl::Span<const MetricRow> Metrics::Rows() {
   constexpr MetricKind kCounter = MetricKind::kCounter;
   constexpr MetricKind kGauge = MetricKind::kGauge;
   constexpr MetricKind kHistogram = MetricKind::kHistogram;
+  // From 100 us to 26 s.
+  const std::vector<double> step_buckets = Exponential(1e-4, 4, 10);
+  // From 10 ms to 12 days: a row may wait behind millions of others.
+  const std::vector<double> wait_buckets = Exponential(1e-2, 4, 14);
+  // From 250 us to 4 s; an fsync takes 1 ms to 50 ms.
+  const std::vector<double> commit_buckets = Exponential(2.5e-4, 2, 15);
   static const auto* const rows = new std::vector<MetricRow>{
       // --- What runs ---
       {"moelight_build_info",
@@ -122,27 +121,27 @@ absl::Span<const MetricRow> Metrics::Rows() {
        "Time in the engine before the first step.",
        {},
        {{}},
-       kWaitBuckets},
+       wait_buckets},
       {"moelight_request_e2e_seconds",
        kHistogram,
        "Time in the engine from start to end.",
        {},
        {{}},
-       kWaitBuckets},
+       wait_buckets},
       {"moelight_job_duration_seconds",
        kHistogram,
        "Time from a job's creation to its end.",
        {},
        {{}},
-       kWaitBuckets},
+       wait_buckets},
       {"moelight_store_commit_seconds",
        kHistogram,
        "Time of one commit of the job store.",
        {},
        {{}},
-       kCommitBuckets},
+       commit_buckets},
       // --- Steps ---
-      {"moelight_step_seconds", kHistogram, "Time of one engine step.", {}, {{}}, kStepBuckets},
+      {"moelight_step_seconds", kHistogram, "Time of one engine step.", {}, {{}}, step_buckets},
       {"moelight_lane_busy_seconds_total",
        kCounter,
        "Time a lane worked.",

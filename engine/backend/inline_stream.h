@@ -1,7 +1,8 @@
 // InlineStream: the stream of a backend whose ops have ended when they return.
 //
 // Every backend on the host uses it; a backend gives it as the Stream of each lane.
-// Threads: engine thread only. Allocates: in BeginStep() when a step has more tasks than any before.
+// Threads: engine thread only. Allocates: in BeginStep() when a step has more tasks than any
+// before.
 #ifndef MOELIGHT_ENGINE_BACKEND_INLINE_STREAM_H_
 #define MOELIGHT_ENGINE_BACKEND_INLINE_STREAM_H_
 

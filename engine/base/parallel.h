@@ -1,4 +1,4 @@
-// ParallelRunner: a fork-join loop over a fixed number of threads.
+// ParallelRunner: a fork-join loop over a fixed number of threads, on a oneTBB arena of its own.
 //
 // Threads: one caller at a time; the caller works too. Inside a body, WorkerIndex() says which of
 // the num_threads() workers runs it, for scratch of its own.
@@ -10,13 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <optional>
-
-#include <tbb/global_control.h>
-#include <tbb/info.h>
-#include <tbb/parallel_for.h>
-#include <tbb/partitioner.h>
-#include <tbb/task_arena.h>
+#include <memory>
 
 #include "engine/base/check.h"
 
@@ -24,28 +18,21 @@ namespace moelight {
 
 class ParallelRunner {
  public:
-  explicit ParallelRunner(int num_threads) : num_threads_(num_threads), arena_(num_threads) {
-    CHECK_GE(num_threads, 1);
-    // Unless told otherwise, oneTBB never starts more threads than the machine has cores.
-    if (num_threads > tbb::info::default_concurrency()) {
-      more_threads_.emplace(tbb::global_control::max_allowed_parallelism, num_threads);
-    }
-    arena_.initialize();
-  }
+  explicit ParallelRunner(int num_threads);  // at least 1
+  ~ParallelRunner();
   ParallelRunner(const ParallelRunner&) = delete;
   ParallelRunner& operator=(const ParallelRunner&) = delete;
 
   int num_threads() const { return num_threads_; }
 
   // In [0, num_threads()). 0 outside of For() and in loops that For() runs on the caller alone.
-  int WorkerIndex() const {
-    return inside_ ? std::max(0, tbb::this_task_arena::current_thread_index()) : 0;
-  }
+  int WorkerIndex() const;
 
   // Calls body(begin, end) for disjoint ranges that cover [0, n), each `grain` long but the last.
-  // Which thread gets which range varies from run to run, so bodies must not depend on it.
+  // Which thread gets which range varies from run to run, so results must not depend on it. A loop
+  // of one range runs on the caller.
   //
-  // oneTBB gets one task per thread, and the threads draw ranges from a counter: the cost of a loop
+  // oneTBB gets one task per thread, and the tasks draw ranges from a counter: the cost of a loop
   // does not grow with the number of ranges, and a thread that wakes late only finds less to do.
   template <typename Body>
   void For(int64_t n, int64_t grain, const Body& body) {
@@ -56,40 +43,42 @@ class ParallelRunner {
       body(int64_t{0}, n);
       return;
     }
-    // The counter and `finished` also carry the happens-before edges of fork and join.
-    // ThreadSanitizer cannot see those that oneTBB makes, because Debian's library is not
-    // instrumented.
-    next_range_.store(0, std::memory_order_release);
-    inside_ = true;
-    const auto draw_ranges = [&](int) {
+    const auto draw_ranges = [&] {
       for (;;) {
         const int64_t range = next_range_.fetch_add(1, std::memory_order_acq_rel);
         if (range >= num_ranges) break;
         body(range * grain, std::min(n, (range + 1) * grain));
       }
-      ReleaseToJoin();
+      num_finished_.fetch_add(1, std::memory_order_release);
     };
     const int num_tasks = static_cast<int>(std::min<int64_t>(num_threads_, num_ranges));
-    arena_.execute([&] { tbb::parallel_for(0, num_tasks, draw_ranges, tbb::simple_partitioner()); });
-    AcquireAtJoin();
-    inside_ = false;
+    num_finished_.store(0, std::memory_order_relaxed);
+    next_range_.store(0, std::memory_order_release);
+    ForkJoin(
+        num_tasks,
+        [](ParallelRunner* runner, const void* draw) {
+          runner->next_range_.load(std::memory_order_acquire);  // before the closure is read
+          (*static_cast<const decltype(draw_ranges)*>(draw))();
+        },
+        &draw_ranges);
+    CHECK_EQ(num_finished_.load(std::memory_order_acquire), num_tasks);
   }
 
  private:
-#if defined(__SANITIZE_THREAD__)
-  void ReleaseToJoin() { finished_.fetch_add(1, std::memory_order_acq_rel); }
-  void AcquireAtJoin() { finished_.load(std::memory_order_acquire); }
-  std::atomic<int64_t> finished_ = 0;
-#else
-  void ReleaseToJoin() {}
-  void AcquireAtJoin() {}
-#endif
+  class Arena;  // keeps oneTBB out of this header, see parallel.cc
+
+  using Task = void (*)(ParallelRunner* runner, const void* context);
+  // Calls task(this, context) `num_tasks` times, on any of the threads.
+  void ForkJoin(int num_tasks, Task task, const void* context);
 
   const int num_threads_;
-  std::optional<tbb::global_control> more_threads_;
-  tbb::task_arena arena_;
+  std::unique_ptr<Arena> arena_;
   bool inside_ = false;  // written by the caller while no worker runs
+  // These two order what happens before, in and after a loop, without regard to what oneTBB does:
+  // the counter is stored before the fork, and every task adds itself to `num_finished_` at its
+  // end.
   alignas(64) std::atomic<int64_t> next_range_ = 0;
+  alignas(64) std::atomic<int64_t> num_finished_ = 0;
 };
 
 }  // namespace moelight

@@ -67,10 +67,8 @@ TEST_P(AttentionTest, SlidingWindows) {
 }
 
 TEST_P(AttentionTest, MixedBatch) {
-  ExpectLikeReference({{8, 2, 32},
-                       16,
-                       0,
-                       {{0, 200}, {333, 1}, {0, 1}, {17, 40}, {1000, 1}, {0, 3}, {64, 64}}});
+  ExpectLikeReference(
+      {{8, 2, 32}, 16, 0, {{0, 200}, {333, 1}, {0, 1}, {17, 40}, {1000, 1}, {0, 3}, {64, 64}}});
 }
 
 // A window lets the scheduler take back pages that no later token sees; their entries are invalid.

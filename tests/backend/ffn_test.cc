@@ -33,8 +33,7 @@ class FfnTest : public testing::TestWithParam<BackendCase> {
     std::vector<FfnWeights> weights;
     for (const PackedFfn& expert : packed) weights.push_back(expert.weights());
     Matrix y = RandomMatrix(x.rows, x.cols, 77);
-    CHECK(backend.backend
-              ->MoeFfn({x.view(), routing.routing(), weights, y.view()}, *backend.stream)
+    CHECK(backend.backend->MoeFfn({x.view(), routing.routing(), weights, y.view()}, *backend.stream)
               .ok());
     return y;
   }
@@ -46,18 +45,18 @@ class FfnTest : public testing::TestWithParam<BackendCase> {
 TEST_P(FfnTest, MoeFfn) {
   const struct {
     int64_t num_experts, num_kept, hidden_size, intermediate_size;
-  } kLayers[] = {{1, 1, 16, 16}, {8, 2, 24, 40}, {3, 2, 40, 100}, {32, 8, 100, 7}, {4, 1, 128, 300}};
+  } kLayers[] = {
+      {1, 1, 16, 16}, {8, 2, 24, 40}, {3, 2, 40, 100}, {32, 8, 100, 7}, {4, 1, 128, 300}};
   for (const auto& layer : kLayers) {
     const Matrix router = RandomMatrix(layer.num_experts, layer.hidden_size, 5);
     for (int64_t num_tokens : {1, 2, 3, 7, 16, 17, 33, 65}) {
       SCOPED_TRACE(testing::Message() << num_tokens << " tokens, " << layer.num_experts
                                       << " experts, hidden " << layer.hidden_size);
       const Matrix x = RandomMatrix(num_tokens, layer.hidden_size, 6);
-      ExpectClose(RunMoe(tested_, x, layer.num_experts, layer.num_kept, layer.intermediate_size,
-                         router),
-                  RunMoe(reference_, x, layer.num_experts, layer.num_kept,
-                         layer.intermediate_size, router),
-                  GetParam().tolerance);
+      ExpectClose(
+          RunMoe(tested_, x, layer.num_experts, layer.num_kept, layer.intermediate_size, router),
+          RunMoe(reference_, x, layer.num_experts, layer.num_kept, layer.intermediate_size, router),
+          GetParam().tolerance);
     }
   }
 }
@@ -110,10 +109,11 @@ TEST_P(FfnTest, LargeGatesStayFinite) {
     Matrix x(1, 16);
     x.values.assign(16, 1.0f);
     Matrix y(1, 16);
-    ASSERT_TRUE(tested_.backend
-                    ->DenseFfn({x.view(), {packed_gate_up.matrix(), packed_down.matrix()}, y.view()},
-                               *tested_.stream)
-                    .ok());
+    ASSERT_TRUE(
+        tested_.backend
+            ->DenseFfn({x.view(), {packed_gate_up.matrix(), packed_down.matrix()}, y.view()},
+                       *tested_.stream)
+            .ok());
     const float sum = 16 * BFloat16::FromFloat(size).ToFloat();
     for (float value : y.values) {
       EXPECT_NEAR(value, size > 0 ? sum * sum : 0.0f, 1e-2f * sum * sum);

@@ -23,10 +23,11 @@ std::vector<BackendCase> BackendCases() {
   for (const CpuIsa& isa : CpuIsas()) {
     if (!isa.supported()) continue;
     const double tolerance = isa.name == "avx512_bf16" ? 6e-3 : 1e-5;
-    for (int num_threads : {1, 3}) {
-      cases.push_back({std::string(isa.name), num_threads, tolerance});
-    }
+    cases.push_back({std::string(isa.name), 3, tolerance});
   }
+  if (cases.empty()) return cases;
+  cases.push_back(cases.back());
+  cases.back().num_threads = 1;
   return cases;
 }
 
@@ -65,10 +66,20 @@ Matrix Matrix::Rows(int64_t begin, int64_t end) const {
 }
 
 Matrix RandomMatrix(int64_t rows, int64_t cols, uint32_t seed, float stddev) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0f, stddev);
+  // The sum of four 16-bit parts of a hash is close to normal, with variance 4/12 of a uniform
+  // one's. (The generators of <random> cost more to seed than these small matrices take.)
+  const float scale = stddev / (65536.0f * std::sqrt(4.0f / 12.0f));
   Matrix matrix(rows, cols);
-  for (float& value : matrix.values) value = normal(random);
+  uint64_t state = seed;
+  for (float& value : matrix.values) {
+    state += 0x9e3779b97f4a7c15u;
+    uint64_t hash = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9u;
+    hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebu;
+    hash ^= hash >> 31;
+    const uint64_t sum =
+        (hash & 0xffff) + (hash >> 16 & 0xffff) + (hash >> 32 & 0xffff) + (hash >> 48);
+    value = (static_cast<float>(sum) - 131070.0f) * scale;
+  }
   return matrix;
 }
 
@@ -95,8 +106,7 @@ PackedFfn::PackedFfn(const WeightFormat& format, int64_t hidden_size, int64_t in
       down(format, RandomBf16Matrix(hidden_size, intermediate_size, seed + 1,
                                     1.0f / std::sqrt(static_cast<float>(intermediate_size)))) {}
 
-RoutingBuffers::RoutingBuffers(int64_t num_tokens, int64_t num_experts,
-                               int64_t num_experts_per_tok)
+RoutingBuffers::RoutingBuffers(int64_t num_tokens, int64_t num_experts, int64_t num_experts_per_tok)
     : num_tokens(num_tokens),
       num_experts_per_tok(num_experts_per_tok),
       expert_ids(num_tokens * num_experts_per_tok, -1),

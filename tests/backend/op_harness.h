@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <ostream>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -26,7 +25,7 @@ struct BackendCase {
 std::ostream& operator<<(std::ostream& out, const BackendCase& backend_case);
 std::string BackendCaseName(const BackendCase& backend_case);
 
-// Every variant that this machine can run, on one thread and on three.
+// Every variant that this machine can run on three threads, and the fastest on one.
 std::vector<BackendCase> BackendCases();
 
 // Limits that hold for every test.
@@ -58,7 +57,7 @@ struct Matrix {
   std::vector<float> values;
 };
 
-// Normal values. Those of RandomBf16 are exact in bf16.
+// Normal values, a function of the arguments alone. Those of RandomBf16 are exact in bf16.
 Matrix RandomMatrix(int64_t rows, int64_t cols, uint32_t seed, float stddev = 1.0f);
 Matrix RandomBf16Matrix(int64_t rows, int64_t cols, uint32_t seed, float stddev = 1.0f);
 

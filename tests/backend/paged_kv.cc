@@ -46,8 +46,8 @@ PagedAttention::Cache PagedAttention::MakeCache(const Backend& backend,
   cache.view.num_pages = num_pages;
   cache.view.page_tokens = page_tokens_;
   // NaN in whatever was not stored, so that reading it shows.
-  cache.pages.assign(
-      num_pages * cache.view.page_elements(heads_) * DTypeBytes(cache.view.dtype), '\xff');
+  cache.pages.assign(num_pages * cache.view.page_elements(heads_) * DTypeBytes(cache.view.dtype),
+                     '\xff');
   cache.view.data = cache.pages.data();
   return cache;
 }

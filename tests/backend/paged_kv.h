@@ -14,8 +14,8 @@ struct NewTokens {
   int32_t num_new = 0;
 };
 
-// Queries, keys and values are functions of (sequence, position), so that the same sequence gets the
-// same ones however its tokens are cut into calls. K and V are exact in bf16.
+// Queries, keys and values are functions of (sequence, position), so that the same sequence gets
+// the same ones however its tokens are cut into calls. K and V are exact in bf16.
 class PagedAttention {
  public:
   PagedAttention(HeadGeometry heads, int32_t page_tokens, int32_t sliding_window)

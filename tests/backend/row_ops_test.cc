@@ -63,8 +63,8 @@ TEST_P(RowOpsTest, RmsNormOfZerosIsZero) {
 TEST_P(RowOpsTest, MatMul) {
   const struct {
     int64_t rows, cols;
-  } kWeights[] = {{1, 1}, {8, 24}, {15, 40}, {16, 16}, {17, 100}, {47, 33}, {64, 128},
-                  {100, 385}, {128, 384}, {33, 800}, {1000, 24}};
+  } kWeights[] = {{1, 1},    {8, 24},    {15, 40},   {16, 16},  {17, 100}, {47, 33},
+                  {64, 128}, {100, 385}, {128, 384}, {33, 800}, {1000, 24}};
   for (const auto& shape : kWeights) {
     const Matrix source = RandomBf16Matrix(shape.rows, shape.cols, 3);
     const PackedWeight packed(tested_.backend->weight_format(), source);
@@ -98,15 +98,14 @@ TEST_P(RowOpsTest, MatMulOfManyRows) {
   Matrix expected(600, 80);
   ASSERT_TRUE(
       tested_.backend->MatMul({x.view(), packed.matrix(), y.view(), false}, *tested_.stream).ok());
-  ASSERT_TRUE(
-      reference_.backend
-          ->MatMul({x.view(), plain.matrix(), expected.view(), false}, *reference_.stream)
-          .ok());
+  ASSERT_TRUE(reference_.backend
+                  ->MatMul({x.view(), plain.matrix(), expected.view(), false}, *reference_.stream)
+                  .ok());
   ExpectClose(y, expected, GetParam().tolerance);
 }
 
 TEST_P(RowOpsTest, QkNormRope) {
-  const HeadGeometry kGeometries[] = {{4, 2, 16}, {4, 4, 32}, {2, 1, 64},
+  const HeadGeometry kGeometries[] = {{4, 2, 16}, {4, 4, 32},  {2, 1, 64},
                                       {8, 2, 80}, {1, 1, 128}, {3, 3, 24}};
   for (HeadGeometry heads : kGeometries) {
     OpLimits limits = TestLimits();
@@ -270,10 +269,9 @@ TEST(OpChecksDeathTest, WrongShapesAreBugs) {
   Matrix x(2, 24);
   Matrix y(2, 40);
   const PackedWeight weight(reference.backend->weight_format(), Matrix(40, 25));
-  EXPECT_DEATH(
-      reference.backend->MatMul({x.view(), weight.matrix(), y.view()}, *reference.stream)
-          .IgnoreError(),
-      "is \\[2, 24\\] f32, expected \\[2, 25\\] f32");
+  EXPECT_DEATH(reference.backend->MatMul({x.view(), weight.matrix(), y.view()}, *reference.stream)
+                   .IgnoreError(),
+               "is \\[2, 24\\] f32, expected \\[2, 25\\] f32");
   const std::vector<int32_t> ids = {0, 40};
   EXPECT_DEATH(reference.backend->Embed({ids, y.view(), y.view()}, *reference.stream).IgnoreError(),
                "token 40 of 2");

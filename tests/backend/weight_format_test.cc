@@ -1,4 +1,6 @@
 // Weight formats give back what was packed, whatever the parts, and keep their padding zero.
+#include "engine/backend/weight_format.h"
+
 #include <cstring>
 #include <tuple>
 
@@ -6,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include "engine/backend/formats/bf16_tiled.h"
-#include "engine/backend/weight_format.h"
 #include "tests/backend/op_harness.h"
 
 namespace moelight {
@@ -70,17 +71,17 @@ TEST_P(WeightFormatTest, GivesBackWhatWasPackedInParts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, WeightFormatTest,
-    testing::Combine(testing::ValuesIn(WeightFormats().begin(), WeightFormats().end()),
-                     testing::Values(Shape{1, 1}, Shape{3, 7}, Shape{16, 2}, Shape{17, 33},
-                                     Shape{48, 40}),
-                     testing::Values(DType::kF32, DType::kBF16, DType::kF16)),
-    [](const auto& info) {
-      const Shape shape = std::get<1>(info.param);
-      return absl::StrCat(std::get<0>(info.param)->name, "_", shape.rows, "x", shape.cols, "_",
-                          DTypeName(std::get<2>(info.param)));
-    });
+INSTANTIATE_TEST_SUITE_P(All, WeightFormatTest,
+                         testing::Combine(testing::ValuesIn(WeightFormats().begin(),
+                                                            WeightFormats().end()),
+                                          testing::Values(Shape{1, 1}, Shape{3, 7}, Shape{16, 2},
+                                                          Shape{17, 33}, Shape{48, 40}),
+                                          testing::Values(DType::kF32, DType::kBF16, DType::kF16)),
+                         [](const auto& info) {
+                           const Shape shape = std::get<1>(info.param);
+                           return absl::StrCat(std::get<0>(info.param)->name, "_", shape.rows, "x",
+                                               shape.cols, "_", DTypeName(std::get<2>(info.param)));
+                         });
 
 TEST(WeightFormatsTest, AreFoundByName) {
   EXPECT_EQ(FindWeightFormat("bf16_tiled"), &kBf16TiledFormat);
@@ -93,12 +94,12 @@ TEST(Bf16TiledTest, LiesInPairsOfColumnsWithinTilesOf16Rows) {
   const PackedWeight packed(kBf16TiledFormat, source);
   const auto* data = static_cast<const BFloat16*>(packed.matrix().data);
   EXPECT_EQ(data[0].ToFloat(), 0.0f);
-  EXPECT_EQ(data[1].ToFloat(), 1.0f);                  // row 0, column 1
-  EXPECT_EQ(data[2].ToFloat(), 3.0f);                  // row 1, column 0
-  EXPECT_EQ(data[32].ToFloat(), 2.0f);                 // row 0, column 2
-  EXPECT_EQ(data[33].ToFloat(), 0.0f);                 // padding
-  EXPECT_EQ(data[2 * 32].ToFloat(), 48.0f);            // row 16, column 0
-  EXPECT_EQ(data[2 * 32 + 2].ToFloat(), 0.0f);         // padding
+  EXPECT_EQ(data[1].ToFloat(), 1.0f);           // row 0, column 1
+  EXPECT_EQ(data[2].ToFloat(), 3.0f);           // row 1, column 0
+  EXPECT_EQ(data[32].ToFloat(), 2.0f);          // row 0, column 2
+  EXPECT_EQ(data[33].ToFloat(), 0.0f);          // padding
+  EXPECT_EQ(data[2 * 32].ToFloat(), 48.0f);     // row 16, column 0
+  EXPECT_EQ(data[2 * 32 + 2].ToFloat(), 0.0f);  // padding
   EXPECT_EQ(kBf16TiledFormat.bytes(17, 3), 4 * 64);
 }
 

@@ -172,19 +172,17 @@ class DecodeStep {
   void RunExperts(Layer& layer, const TensorView& normed, const TensorView& x) {
     Routing routing;
     const int64_t num_slots = num_tokens_ * kTopK;
-    routing.expert_ids =
-        TensorView::Make(expert_ids_.data(), DType::kI32, {num_tokens_, kTopK});
-    routing.token_slots =
-        TensorView::Make(token_slots_.data(), DType::kI32, {num_tokens_, kTopK});
+    routing.expert_ids = TensorView::Make(expert_ids_.data(), DType::kI32, {num_tokens_, kTopK});
+    routing.token_slots = TensorView::Make(token_slots_.data(), DType::kI32, {num_tokens_, kTopK});
     routing.gates = TensorView::Make(gates_.data(), DType::kF32, {num_tokens_, kTopK});
     routing.slot_tokens = TensorView::Make(slot_tokens_.data(), DType::kI32, {num_slots});
     routing.expert_offsets = TensorView::Make(offsets_.data(), DType::kI32, {kExperts + 1});
     const TensorView weight =
         TensorView::Make(layer.router.data(), DType::kF32, {kExperts, kHidden});
-    Time("Router",
-         [&] { return backend_.Router({normed, weight, kTopK, true, routing}, *stream_); });
-    Time("MoeFfn",
-         [&] { return backend_.MoeFfn({normed, routing, layer.experts, x}, *stream_); });
+    Time("Router", [&] {
+      return backend_.Router({normed, weight, kTopK, true, routing}, *stream_);
+    });
+    Time("MoeFfn", [&] { return backend_.MoeFfn({normed, routing, layer.experts, x}, *stream_); });
   }
 
   Backend& backend_;

@@ -7,7 +7,8 @@
 namespace moelight {
 namespace {
 
-// More than latency times throughput of any machine so far (5 cycles * 2), and within the registers.
+// More than latency times throughput of any machine so far (5 cycles * 2), and within the
+// registers.
 constexpr int kChains = 12;
 
 // The operands are zero and opaque to the compiler: it may neither fold the products nor drop them.
@@ -46,8 +47,8 @@ __attribute__((target("avx512f,avx512bf16"))) int64_t Avx512Bf16Loop(int64_t rou
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 16
     for (int c = 0; c < kChains; ++c) {
-      sum[c] = _mm512_dpbf16_ps(sum[c], reinterpret_cast<__m512bh>(a),
-                                reinterpret_cast<__m512bh>(a));
+      sum[c] =
+          _mm512_dpbf16_ps(sum[c], reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(a));
       asm volatile("" : "+v"(sum[c]));
     }
   }

@@ -23,7 +23,8 @@ def make_stubs(protoc):
     folder = tempfile.mkdtemp(prefix="moelight-stubs-")
     proto = os.path.join(ROOT, "proto")
     files = ["google/rpc/status.proto", "google/rpc/error_details.proto"]
-    files += ["moelight/v1/%s.proto" % name for name in ("types", "batch_job", "inference", "admin")]
+    files += ["moelight/v1/%s.proto" % name
+              for name in ("types", "batch_job", "inference", "admin")]
     subprocess.run([protoc, "-I", proto, "-I", HERE, "--python_out", folder, *files,
                     "health.proto", "reflection.proto"], cwd=proto, check=True)
     sys.path.insert(0, folder)

@@ -92,6 +92,18 @@ TEST_F(InferenceServiceTest, FullEngineQueueIsResourceExhausted) {
   EXPECT_TRUE(waiting->Finish().ok());
 }
 
+TEST_F(InferenceServiceTest, OutputBeyondTheStreamBufferIsCutOff) {
+  config().rpc_limits.stream_buffer = 64 << 10;
+  StartDaemon();
+  std::string text;
+  v1::GenerateResponse::Finished finished;
+  const grpc::Status status = Generate(TextRequest(std::string(100'000, 'x')), &text, &finished);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(Details(status).DebugString(), HasSubstr("server.limits.stream_buffer"));
+  text.clear();
+  EXPECT_TRUE(Generate(TextRequest("short"), &text, &finished).ok());
+}
+
 TEST_F(InferenceServiceTest, TokenizeGivesIdsTokensAndText) {
   StartDaemon();
   v1::TokenizeRequest request;

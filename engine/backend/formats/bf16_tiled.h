@@ -2,9 +2,9 @@
 //
 //   [ceil(num_rows / 16)][ceil(num_cols / 2)][16 rows][2 columns]
 //
-// One 64-byte line holds a column pair of 16 output features. That is the operand of the AVX512-BF16
-// and AMX dot products, and a shift or a mask away from two fp32 vectors, so that one layout serves
-// every instruction set. Rows and columns are padded with zeros.
+// One 64-byte line holds a column pair of 16 output features. That is the operand of the
+// AVX512-BF16 and AMX dot products, and a shift or a mask away from two fp32 vectors, so that one
+// layout serves every instruction set. Rows and columns are padded with zeros.
 #ifndef MOELIGHT_ENGINE_BACKEND_FORMATS_BF16_TILED_H_
 #define MOELIGHT_ENGINE_BACKEND_FORMATS_BF16_TILED_H_
 

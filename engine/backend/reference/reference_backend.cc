@@ -170,8 +170,7 @@ absl::Status ReferenceBackend::Attention(const AttentionArgs& args, Stream&) {
           args.qkv.as<float>() + int64_t{sequence.first_row + token} * heads.qkv_size();
       for (int64_t h = 0; h < heads.num_key_value_heads; ++h) {
         for (int part = 0; part < 2; ++part) {
-          const float* from =
-              qkv + heads.q_size() + part * heads.kv_size() + h * heads.head_dim;
+          const float* from = qkv + heads.q_size() + part * heads.kv_size() + h * heads.head_dim;
           std::copy_n(from, heads.head_dim,
                       CacheRow(args, sequence, part, h, sequence.num_cached_tokens + token));
         }

@@ -141,7 +141,8 @@ class PercentFormatter {
     }
     out_.Append(format_, copied, text.size());
     // Python does not insist on the use of what could be a mapping, and takes a list for one.
-    const bool optional = arguments_.is_dict() || (arguments_.is_sequence() && !IsTuple());
+    const bool optional = arguments_.is_undefined() || arguments_.is_dict() ||
+                          (arguments_.is_sequence() && !IsTuple());
     if (next_ < NumPositional() && !optional) {
       return absl::InvalidArgumentError("not all arguments converted during string formatting");
     }

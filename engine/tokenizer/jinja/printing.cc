@@ -23,7 +23,8 @@ class ReprWriter {
     if (value.is_string()) {
       RETURN_IF_ERROR(meter_.ScanChars(value.as_string().size()));
       tainted_ = tainted_ || value.as_string().tainted();
-      out_.append(QuoteText(value.as_string().view()));
+      const std::string quoted = QuoteText(value.as_string().view());
+      out_.append(value.as_string().markup() ? absl::StrCat("Markup(", quoted, ")") : quoted);
     } else if (value.is_undefined()) {
       out_.append("Undefined");
     } else if (value.is_none()) {

@@ -234,6 +234,7 @@ absl::StatusOr<Value> MapAttribute(Runtime& runtime, const SequencePtr& items,
 
 absl::StatusOr<Value> Map(Runtime& runtime, const Value& self, const Args& args) {
   const Arguments& given = args.all();
+  if (!Truthy(self)) return MakeIterator(runtime.meter(), {});
   ASSIGN_OR_RETURN(const SequencePtr items, Iterate(runtime.meter(), self));
   if (given.positional.empty()) return MapAttribute(runtime, items, given);
   ASSIGN_OR_RETURN(const absl::string_view filter, NameAt(given, 0, "filter"));
@@ -261,6 +262,7 @@ absl::StatusOr<Value> Select(Runtime& runtime, const Value& self, const Args& ar
     ASSIGN_OR_RETURN(test, NameAt(given, kTestAt, "test"));
   }
   const Arguments rest = WithoutFirst(given, std::min(given.positional.size(), kTestAt + 1));
+  if (!Truthy(self)) return MakeIterator(runtime.meter(), {});  // also for what has no items
   ASSIGN_OR_RETURN(const SequencePtr items, Iterate(runtime.meter(), self));
   Values selected;
   for (const Value& item : items->items) {
