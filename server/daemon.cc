@@ -117,9 +117,9 @@ void Daemon::Stop() {
   std::thread exposer_stop([this]() { exposer_.reset(); });
   dispatcher_.reset();
   if (rpc_server_ != nullptr) rpc_server_->Shutdown(kCallGrace);
-  rpc_server_.reset();
   engine_.reset();
   store_.reset();
+  rpc_server_.reset();  // after the threads that finish calls are joined
   exposer_stop.join();
 }
 

@@ -116,9 +116,7 @@ void RpcServer::SetServing(bool serving) {
 }
 
 void RpcServer::Shutdown(std::chrono::milliseconds grace) {
-  if (server_ == nullptr) return;
-  server_->Shutdown(std::chrono::system_clock::now() + grace);
-  server_.reset();
+  if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + grace);
 }
 
 }  // namespace moelight

@@ -8,6 +8,7 @@
 #include <absl/strings/str_cat.h>
 #include <nlohmann/json.hpp>
 
+#include "engine/base/json.h"
 #include "engine/base/status_macros.h"
 #include "engine/tokenizer/jinja/parser.h"
 #include "engine/tokenizer/jinja/unicode.h"
@@ -39,20 +40,9 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_b
 }
 
 absl::StatusOr<Json> ParseConfig(const std::string& path, const std::string& text) {
-  bool too_deep = false;
-  const auto check_depth = [&too_deep](int depth, Json::parse_event_t, Json&) {
-    too_deep = too_deep || depth > kMaxConfigDepth;
-    return !too_deep;
-  };
-  const Json config = Json::parse(text, check_depth, /*allow_exceptions=*/false);
-  if (too_deep) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " is nested deeper than the limit of ", kMaxConfigDepth));
-  }
-  if (!config.is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is not a JSON object"));
-  }
-  return config;
+  ASSIGN_OR_RETURN(Json config, ParseJson(text, path, {.max_depth = kMaxConfigDepth}));
+  if (config.is_object()) return config;
+  return absl::InvalidArgumentError(absl::StrCat(path, ": is not a JSON object"));
 }
 
 // A token is written as its text or as an object with it.

@@ -39,9 +39,9 @@ class ChatTemplateFilesTest : public testing::Test {
 
 TEST_F(ChatTemplateFilesTest, ReadsAStringAndBothSpellingsOfTokens) {
   Write("tokenizer_config.json", R"({
-    "chat_template": "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}|{{ image_token }}|{{ add_bos_token }}",
+    "chat_template": "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}|{{ image_token }}|{{ x_token_y }}",
     "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null,
-    "image_token": "<img>", "add_bos_token": true})");
+    "image_token": "<img>", "x_token_y": "no"})");
   EXPECT_EQ(*Render(), "<s>|</s>||<img>|");
 }
 
@@ -78,12 +78,12 @@ TEST_F(ChatTemplateFilesTest, NotFoundWithoutATemplate) {
 
 TEST_F(ChatTemplateFilesTest, BadFilesAreNamed) {
   const std::map<std::string, std::string> bad = {
-      {"[]", "tokenizer_config.json is not a JSON object"},
-      {"{\"a\": ", "tokenizer_config.json is not a JSON object"},
+      {"[]", "tokenizer_config.json: is not a JSON object"},
+      {"{\"a\": ", "tokenizer_config.json:1:"},
       {R"({"chat_template": 5})", "chat_template must be a string"},
       {R"({"chat_template": [{"name": "default"}]})", "chat_template must be a string"},
       {R"({"chat_template": "a\n{{ 1 + }}"})", "tokenizer_config.json: chat template line 2: "},
-      {"{\"a\":" + std::string(100, '[') + std::string(100, ']') + "}", "nested deeper"},
+      {"{\"a\":" + std::string(100, '[') + std::string(100, ']') + "}", "tokenizer_config.json: "},
   };
   for (const auto& [config, message] : bad) {
     SCOPED_TRACE(config);

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <absl/strings/str_cat.h>
@@ -108,6 +109,26 @@ TEST(ChatTemplateConstructsTest, RenderAsJinja2) {
     SCOPED_TRACE(source);
     ExpectRendered(Render(source, test_case), construct);
   }
+}
+
+TEST(ChatTemplateThreadsTest, OneTemplateRendersOnManyThreads) {
+  const std::string source = ReadFile(DataFolder() + "gpt_oss_harmony.jinja");
+  const Json expected = ReadJson("expected.json")["templates"]["gpt_oss_harmony"]["tools_offered"];
+  const auto chat_template = ChatTemplate::Parse(source, {});
+  ASSERT_TRUE(chat_template.ok()) << chat_template.status();
+  ChatPrompt prompt;
+  for (const Json& test_case : ReadJson("cases.json")) {
+    if (test_case["name"] == "tools_offered") prompt = PromptOf(test_case);
+  }
+  std::vector<std::string> texts(4);
+  std::vector<std::thread> threads;
+  for (std::string& text : texts) {
+    threads.emplace_back([&chat_template, &prompt, &text]() {
+      for (int i = 0; i < 10; ++i) text = (*chat_template)->Render(prompt, FixedNow())->text;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(texts, testing::Each(expected["text"].get<std::string>()));
 }
 
 TEST(ChatTemplateErrorTest, NamesTheLineOfTheInnermostExpression) {

@@ -11,10 +11,11 @@
 
 namespace moelight {
 
-// Work that one thread does in about as long as fork and join take (2 us), below which a loop is
-// not split: multiply-adds of a matrix product, and elements that are read, scaled and written.
+// Work that is worth a fork and a join, about 2 us, below which a loop is not split: multiply-adds
+// of a matrix product, and elements of a loop over rows. Of the latter few are enough, because rows
+// that another core wrote last take longer to arrive than to compute on.
 inline constexpr int64_t kMinTaskMacs = 256 << 10;
-inline constexpr int64_t kMinTaskElements = 32 << 10;
+inline constexpr int64_t kMinTaskElements = 8 << 10;
 // Ranges per thread, so that a thread that was late or met longer work evens out.
 inline constexpr int64_t kTasksPerThread = 4;
 

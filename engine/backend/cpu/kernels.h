@@ -33,8 +33,9 @@ struct GemmCall {
 };
 
 inline constexpr int64_t kGemmMaxRows = 128;
-// Columns per pass. 16 bytes short of two tiles of weights and one of activations in 48 KiB of L1:
-// 2 * 192 pairs * 64 B + 12 rows * 1600 B = 43 KiB with fp32 activations.
+// Columns per pass. Two tiles of weights and twelve rows of bf16 activations fit in 48 KiB of L1:
+// 2 * 256 pairs * 64 B + 12 * 1056 B = 44 KiB. Longer passes overflow it, shorter ones read and
+// write y more often.
 inline constexpr int64_t kGemmPassCols = 512;
 // Row stride of packed activations. Constant, so that all rows of a tile are reached from one
 // pointer with fixed displacements; not a power of two, so that they fall in different cache sets.
