@@ -39,9 +39,9 @@ class ChatTemplateFilesTest : public testing::Test {
 
 TEST_F(ChatTemplateFilesTest, ReadsAStringAndBothSpellingsOfTokens) {
   Write("tokenizer_config.json", R"({
-    "chat_template": "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}|{{ image_token }}|{{ x_token_y }}",
+    "chat_template": "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}|{{ image_token }}|{{ x }}",
     "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null,
-    "image_token": "<img>", "x_token_y": "no"})");
+    "image_token": "<img>", "x": "no"})");
   EXPECT_EQ(*Render(), "<s>|</s>||<img>|");
 }
 
