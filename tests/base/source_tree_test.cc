@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <regex>
 #include <set>
 #include <string>
 #include <vector>
@@ -74,14 +73,22 @@ std::vector<SourceFile> SourceFiles() {
   return files;
 }
 
+// Paths of the lines `#include "..."`.
 std::vector<std::string> Includes(const SourceFile& file) {
-  static const std::regex kInclude("^\\s*#include \"([^\"]+)\"");
+  const std::string directive = "#include \"";
   std::vector<std::string> includes;
   for (const std::string& line : file.lines) {
-    std::smatch match;
-    if (std::regex_search(line, match, kInclude)) includes.push_back(match[1]);
+    if (line.rfind(directive, 0) != 0) continue;
+    const size_t begin = directive.size();
+    includes.push_back(line.substr(begin, line.find('"', begin) - begin));
   }
   return includes;
+}
+
+bool IncludesAnyOf(const std::string& line, const std::vector<std::string>& libraries) {
+  return std::any_of(libraries.begin(), libraries.end(), [&line](const std::string& library) {
+    return line.rfind("#include <" + library, 0) == 0;
+  });
 }
 
 TEST(SourceTreeTest, IncludesFollowTheDag) {
@@ -118,15 +125,15 @@ TEST(SourceTreeTest, TheTableOfAllowedIncludesHasNoCycle) {
 
 TEST(SourceTreeTest, ForbiddenLibrariesStayOut) {
   // The engine knows no gRPC, YAML, SQLite or Prometheus; CUDA stays in its folder.
-  const std::regex server_only("#include <(grpc|grpcpp|yaml-cpp|sqlite3|prometheus)");
-  const std::regex cuda("#include <(cuda|cublas|nccl)");
+  const std::vector<std::string> server_only = {"grpc", "yaml-cpp", "sqlite3", "prometheus"};
+  const std::vector<std::string> cuda = {"cuda", "cublas", "nccl"};
   for (const SourceFile& file : SourceFiles()) {
     for (const std::string& line : file.lines) {
       if (file.path.rfind("engine/", 0) == 0) {
-        EXPECT_FALSE(std::regex_search(line, server_only)) << file.path << ": " << line;
+        EXPECT_FALSE(IncludesAnyOf(line, server_only)) << file.path << ": " << line;
       }
       if (file.path.rfind("engine/backend/cuda/", 0) != 0) {
-        EXPECT_FALSE(std::regex_search(line, cuda)) << file.path << ": " << line;
+        EXPECT_FALSE(IncludesAnyOf(line, cuda)) << file.path << ": " << line;
       }
     }
   }

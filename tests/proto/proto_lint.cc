@@ -1,13 +1,16 @@
 #include "tests/proto/proto_lint.h"
 
+#include <algorithm>
 #include <map>
-#include <regex>
 #include <set>
 
 #include <absl/strings/ascii.h>
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_replace.h>
+#include <absl/strings/str_split.h>
+#include <absl/strings/string_view.h>
+#include <absl/strings/strip.h>
 
 namespace moelight {
 namespace {
@@ -22,15 +25,38 @@ using ::google::protobuf::MethodDescriptor;
 using ::google::protobuf::ServiceDescriptor;
 using ::google::protobuf::SourceLocation;
 
-bool Matches(const std::string& text, const char* pattern) {
-  return std::regex_match(text, std::regex(pattern));
+bool IsPascalCase(absl::string_view text) {
+  return !text.empty() && absl::ascii_isupper(text[0]) &&
+         std::all_of(text.begin(), text.end(), absl::ascii_isalnum);
 }
-bool IsPascalCase(const std::string& text) { return Matches(text, "[A-Z][A-Za-z0-9]*"); }
-bool IsLowerSnakeCase(const std::string& text) {
-  return Matches(text, "[a-z][a-z0-9]*(_[a-z0-9]+)*");
+
+// Words of letters of one case and digits, with single underscores between them.
+bool IsSnakeCase(absl::string_view text, bool (*is_letter)(unsigned char)) {
+  if (text.empty() || !is_letter(text[0])) return false;
+  for (absl::string_view word : absl::StrSplit(text, '_')) {
+    if (word.empty()) return false;
+    for (const char c : word) {
+      if (!is_letter(c) && !absl::ascii_isdigit(c)) return false;
+    }
+  }
+  return true;
 }
-bool IsUpperSnakeCase(const std::string& text) {
-  return Matches(text, "[A-Z][A-Z0-9]*(_[A-Z0-9]+)*");
+bool IsLowerSnakeCase(absl::string_view text) { return IsSnakeCase(text, absl::ascii_islower); }
+bool IsUpperSnakeCase(absl::string_view text) { return IsSnakeCase(text, absl::ascii_isupper); }
+
+// Takes a number without leading zero off the front.
+bool ConsumeNumber(absl::string_view& text) {
+  if (text.empty() || text[0] < '1' || text[0] > '9') return false;
+  while (!text.empty() && absl::ascii_isdigit(text[0])) text.remove_prefix(1);
+  return true;
+}
+
+// "v1", "v2beta3".
+bool IsVersion(absl::string_view text) {
+  if (!absl::ConsumePrefix(&text, "v") || !ConsumeNumber(text)) return false;
+  if (text.empty()) return true;
+  const bool is_preview = absl::ConsumePrefix(&text, "alpha") || absl::ConsumePrefix(&text, "beta");
+  return is_preview && ConsumeNumber(text) && text.empty();
 }
 
 // "BatchJob" -> "BATCH_JOB".
@@ -80,13 +106,15 @@ class FileLinter {
     const std::string base = name.substr(slash == std::string::npos ? 0 : slash + 1);
     Expect(proto_.syntax() == "proto3", "SYNTAX_SPECIFIED", name, "is not proto3");
     Expect(!package.empty(), "PACKAGE_DEFINED", name, "has no package");
-    Expect(Matches(package, "[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*"), "PACKAGE_LOWER_SNAKE_CASE",
+    const std::vector<std::string> parts = absl::StrSplit(package, '.');
+    Expect(std::all_of(parts.begin(), parts.end(), IsLowerSnakeCase), "PACKAGE_LOWER_SNAKE_CASE",
            name, "package " + package);
     Expect(absl::StrReplaceAll(package, {{".", "/"}}) == folder, "PACKAGE_DIRECTORY_MATCH", name,
            "package " + package + " does not match the folder");
-    Expect(Matches(package, ".*\\.v[1-9][0-9]*((alpha|beta)[1-9][0-9]*)?"),
-           "PACKAGE_VERSION_SUFFIX", name, "package " + package);
-    Expect(Matches(base, "[a-z][a-z0-9_]*\\.proto"), "FILE_LOWER_SNAKE_CASE", name, "file name");
+    Expect(parts.size() > 1 && IsVersion(parts.back()), "PACKAGE_VERSION_SUFFIX", name,
+           "package " + package);
+    Expect(absl::EndsWith(base, ".proto") && IsLowerSnakeCase(absl::StripSuffix(base, ".proto")),
+           "FILE_LOWER_SNAKE_CASE", name, "file name");
   }
 
   void LintImports() {

@@ -53,7 +53,7 @@ class RpcServerTest : public DaemonTest {
 
   grpc::Status GetInfo(const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
     const auto channel =
-        grpc::CreateChannel(absl::StrCat("localhost:", daemon().port()), credentials);
+        grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon().port()), credentials);
     v1::GetServerInfoResponse info;
     return v1::AdminService::NewStub(channel)->GetServerInfo(NewContext().get(), {}, &info);
   }
