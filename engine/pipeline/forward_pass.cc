@@ -1,6 +1,5 @@
 #include "engine/pipeline/forward_pass.h"
 
-
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 

@@ -45,7 +45,7 @@ const std::map<std::string, std::set<std::string>>& AllowedIncludes() {
 
 std::string FolderOf(const std::string& path) {
   if (path == "engine/engine.h" || path == "engine/request.h") return "engine_api";
-  if (path.rfind("moelight/v1/", 0) == 0 || path.rfind("google/rpc/", 0) == 0) return "proto";
+  if (path.rfind("moelight/v1/", 0) == 0 || path.rfind("google/", 0) == 0) return "proto";
   const size_t first = path.find('/');
   if (path.rfind("engine/", 0) != 0) return path.substr(0, first);
   const size_t second = path.find('/', first + 1);

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <string>
 
+#include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -46,7 +47,7 @@ TEST_F(OutputFileTest, AppearsOnCommit) {
   EXPECT_TRUE(fs::exists(folder_ / "out.partial"));
   ASSERT_TRUE(file->WriteLine(std::string(3 << 20, 'b')).ok());
   ASSERT_TRUE(file->Commit().ok());
-  EXPECT_EQ(Contents(path), "a\n" + std::string(3 << 20, 'b') + "\n");
+  EXPECT_EQ(Contents(path), absl::StrCat("a\n", std::string(3 << 20, 'b'), "\n"));
   EXPECT_FALSE(fs::exists(folder_ / "out.partial"));
 }
 

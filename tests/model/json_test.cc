@@ -55,7 +55,7 @@ TEST(JsonTest, RefusesWithPlaceAndReason) {
 }
 
 TEST(JsonTest, MessagesStayShortAndPrintable) {
-  const auto parsed = ParseJson("\"" + std::string(1 << 20, 'x') + "\xff", "t");
+  const auto parsed = ParseJson(absl::StrCat("\"", std::string(1 << 20, 'x'), "\xff"), "t");
   EXPECT_LT(parsed.status().message().size(), 300u);
   for (const char c : parsed.status().message()) EXPECT_TRUE(c >= 0x20 && c < 0x7f);
 }

@@ -233,8 +233,8 @@ TEST_F(ConfigTest, FilesThatAreNoConfigurationAreNamed) {
 
 TEST_F(ConfigTest, DeepOrSelfContainingYamlIsRefusedQuickly) {
   EXPECT_NE(Error(std::string(1000, '[')), "");
-  EXPECT_NE(Error("server: " + std::string(100'000, '[')), "");
-  EXPECT_NE(Error("server: " + std::string(100'000, '{')), "");
+  EXPECT_NE(Error(absl::StrCat("server: ", std::string(100'000, '['))), "");
+  EXPECT_NE(Error(absl::StrCat("server: ", std::string(100'000, '{'))), "");
   std::string nested;
   for (int i = 0; i < 700; ++i) nested += std::string(i, ' ') + "a:\n";
   EXPECT_NE(Error(nested), "");
