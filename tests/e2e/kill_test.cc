@@ -24,7 +24,13 @@
 namespace moelight {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+constexpr int kNumRows = 200;  // the same time at a tenth of the speed
+#else
+constexpr bool kSanitized = false;
 constexpr int kNumRows = 2000;
+#endif
 
 int NumKills() {
   const char* text = std::getenv("MOELIGHT_TEST_KILLS");
@@ -52,7 +58,9 @@ void RunJob(client::Client& client, std::map<int64_t, Answer>* answers, std::str
   const std::vector<std::string> questions = Questions();
   v1::BatchJob job;
   job.mutable_default_sampling()->set_temperature(0);
-  job.mutable_default_sampling()->set_max_tokens(96);
+  // Longer than the answers are: the job shall last.
+  job.mutable_default_sampling()->set_max_tokens(40);
+  job.mutable_default_sampling()->set_ignore_eos(true);
   const auto created = client.CreateJob(job);
   ASSERT_TRUE(created.ok()) << created.status();
   *job_id = created->job_id();
@@ -89,8 +97,8 @@ void RunJob(client::Client& client, std::map<int64_t, Answer>* answers, std::str
 }
 
 TEST(KillTest, EveryRowHasOneResultAndTheSameText) {
-  // A small batch makes the job long enough to be hit often.
-  DaemonProcess daemon({"engine.max_running_sequences=8"});
+  // One row at a time makes the job long enough to be hit often.
+  DaemonProcess daemon({"engine.max_running_sequences=1"});
   daemon.Start();
   std::map<int64_t, Answer> undisturbed;
   std::string job_id;
@@ -102,7 +110,7 @@ TEST(KillTest, EveryRowHasOneResultAndTheSameText) {
   int num_kills_in_job = 0;
   std::thread killer([&]() {
     std::mt19937 random(2026);
-    std::uniform_int_distribution<int> delay_ms(0, 300);
+    std::uniform_int_distribution<int> delay_ms(0, 150);
     for (int i = 0; i < NumKills(); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms(random)));
       daemon.Stop(SIGKILL);
@@ -137,10 +145,8 @@ TEST(KillTest, EveryRowHasOneResultAndTheSameText) {
   EXPECT_GT(num_kills_in_job, 0);
   std::printf("%d kills, %d of them during the job; slowest restart %.3f s\n", NumKills(),
               num_kills_in_job, *std::max_element(ready_seconds.begin(), ready_seconds.end()));
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  // The promise of design section 9, with the process start included.
-  for (double seconds : ready_seconds) EXPECT_LE(seconds, 1.0);
-#endif
+  // Ready within a second, the start of the process included.
+  for (double seconds : ready_seconds) EXPECT_TRUE(kSanitized || seconds <= 1.0) << seconds;
 }
 
 }  // namespace
