@@ -37,11 +37,9 @@ void WriteMarker(int folder_fd) {
   fsync(folder_fd);
 }
 
-void OnFatalSignal(int signal_number, siginfo_t* info, void* /*context*/) {
-  const bool sent = info->si_code <= 0;  // by kill() and the like, not by the hardware
-  const bool from_outside = sent && info->si_pid != getpid();
+void OnFatalSignal(int signal_number) {
   const int folder_fd = g_folder_fd.load();
-  if (folder_fd >= 0 && !from_outside) WriteMarker(folder_fd);
+  if (folder_fd >= 0) WriteMarker(folder_fd);
   // The former action, usually a core dump, takes the signal when this handler returns.
   for (size_t i = 0; i < kSignals.size(); ++i) {
     if (kSignals[i] == signal_number) sigaction(signal_number, &g_former_actions[i], nullptr);
@@ -58,8 +56,8 @@ class SignalCrashMarker : public CrashMarker {
     const stack_t stack = {signal_stack_.data(), 0, signal_stack_.size()};
     has_stack_ = sigaltstack(&stack, &former_stack_) == 0;
     struct sigaction action = {};
-    action.sa_sigaction = OnFatalSignal;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    action.sa_handler = OnFatalSignal;
+    action.sa_flags = SA_ONSTACK;
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < kSignals.size(); ++i) {
       CHECK_EQ(sigaction(kSignals[i], &action, &g_former_actions[i]), 0);

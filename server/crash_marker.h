@@ -1,10 +1,10 @@
 // CrashMarker: a file that tells the next start that this process crashed by its own doing.
 //
 // A row that crashes the process would crash it again after every restart. The job store therefore
-// counts crashes against the rows that were in flight; but a kill from outside (SIGKILL, power cut,
-// a signal sent by another process) is no row's fault and must not count. So the marker is written
-// by a handler of the signals that a process brings upon itself (SIGSEGV, SIGBUS, SIGILL, SIGFPE,
-// SIGABRT), and by Write() before an exit because the device failed.
+// counts crashes against the rows that were in flight; but a kill from outside (SIGKILL, power cut)
+// is no row's fault and must not count. So the marker is written by a handler of the signals that a
+// process brings upon itself (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT), and by Write() before an
+// exit because the device failed.
 //
 // Threads: Install and destruction from main; Write from any thread, also inside a signal handler.
 // Owns: a descriptor of the folder and the five signal actions; destruction puts the former back.

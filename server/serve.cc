@@ -6,6 +6,7 @@
 #include <chrono>
 #include <iostream>
 #include <memory>
+#include <string>
 
 #include <google/protobuf/stubs/logging.h>
 #include <google/protobuf/util/json_util.h>
@@ -15,6 +16,7 @@
 #include "engine/engine.h"
 #include "server/admin_service.h"
 #include "server/config.h"
+#include "server/crash_marker.h"
 #include "server/daemon.h"
 #include "server/stop_signal.h"
 
@@ -75,6 +77,7 @@ int RunServe(const CommandLine& line, const Environment& environment, const std:
   StopSignal stop(kStopLimit, logger, [&loading]() {
     if (loading) _exit(0);
   });
+  const std::string store_path = config->store_path;
   DaemonOptions options{*std::move(config),
                         version,
                         logger,
@@ -87,6 +90,10 @@ int RunServe(const CommandLine& line, const Environment& environment, const std:
                         }};
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Start(std::move(options));
   if (!daemon.ok()) return Fail(logger, "start_failed", daemon.status());
+  // After the store was opened, which reads what the last process left, and before any row runs.
+  const absl::StatusOr<std::unique_ptr<CrashMarker>> crash_marker =
+      CrashMarker::Install(store_path);
+  if (!crash_marker.ok()) return Fail(logger, "start_failed", crash_marker.status());
   if (absl::Status status = (*daemon)->LoadModel(); !status.ok()) {
     return Fail(logger, "load_failed", status);
   }

@@ -149,5 +149,45 @@ TEST(KillTest, EveryRowHasOneResultAndTheSameText) {
   for (double seconds : ready_seconds) EXPECT_TRUE(kSanitized || seconds <= 1.0) << seconds;
 }
 
+// A crash of the daemon itself, unlike a kill from outside, counts against the rows that were
+// running.
+TEST(KillTest, ARowInTheBatchAtThreeCrashesIsQuarantined) {
+  DaemonProcess daemon;
+  daemon.Start();
+  auto client = daemon.Connect();
+  const auto job = client->CreateJob({});
+  ASSERT_TRUE(job.ok()) << job.status();
+  bool given = false;
+  const auto appended =
+      client->AppendRows(job->job_id(), [&given](v1::BatchRequest& row) -> absl::StatusOr<bool> {
+        if (given) return false;
+        given = true;
+        row.mutable_prompt()->set_text("Tell me a long story.");
+        row.mutable_sampling()->set_n(16);
+        row.mutable_sampling()->set_max_tokens(1900);
+        row.mutable_sampling()->set_ignore_eos(true);
+        return true;
+      });
+  ASSERT_TRUE(appended.ok()) << appended.status();
+  ASSERT_TRUE(client->Seal(job->job_id(), 1).ok());
+  for (int crash = 0; crash < 3; ++crash) {
+    // Long enough for the row to be taken up, far too short for it to end.
+    std::this_thread::sleep_for(std::chrono::milliseconds(kSanitized ? 2000 : 300));
+    daemon.Stop(SIGSEGV);
+    daemon.Start();
+  }
+  const auto ended = client->Watch(job->job_id(), [](const v1::BatchJob&) {});
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->state(), v1::BatchJob::STATE_SUCCEEDED);
+  EXPECT_EQ(ended->num_failed(), 1);
+  const auto cursor =
+      client->ReadResults(job->job_id(), {}, [](const v1::ReadBatchResultsResponse& response) {
+        EXPECT_NE(response.results(0).error().message().find("3 crashes"), std::string::npos)
+            << response.results(0).error().message();
+        return absl::OkStatus();
+      });
+  EXPECT_TRUE(cursor.ok()) << cursor.status();
+}
+
 }  // namespace
 }  // namespace moelight
