@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <vector>
 
-#include <absl/container/inlined_vector.h>
 #include <absl/status/statusor.h>
 #include <absl/strings/string_view.h>
 #include <absl/types/span.h>
@@ -38,7 +37,7 @@ struct Task {
   int32_t micro_batch = 0;
   // Tasks that must have ended before this one starts: indices below this task's own. The order
   // within a lane is the order of the plan and needs no edge.
-  absl::InlinedVector<int32_t, 4> after;
+  std::vector<int32_t> after;
 };
 
 struct StepPlan {

@@ -79,7 +79,7 @@ class CountingRunner : public TaskRunner {
 };
 
 Task MakeTask(TaskKind kind, std::initializer_list<int32_t> after) {
-  return Task{kind, 0, 0, absl::InlinedVector<int32_t, 4>(after)};
+  return Task{kind, 0, 0, std::vector<int32_t>(after)};
 }
 
 // One layer of two micro-batches, cut short:   us  0    10   20   30   40
