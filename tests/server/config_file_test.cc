@@ -50,7 +50,7 @@ std::map<std::string, std::string> ReadComments() {
 TEST(ConfigFileTest, IsAccepted) {
   const absl::StatusOr<Config> config = LoadConfig({kFile, {}, {}});
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->engine.model, std::string(MOELIGHT_SOURCE_DIR) + "/deploy/demo/model");
+  EXPECT_EQ(config->engine.model, absl::StrCat(MOELIGHT_SOURCE_DIR, "/deploy/demo/model"));
 }
 
 TEST(ConfigFileTest, StatesEveryKeyWithItsDefault) {
