@@ -125,6 +125,17 @@ class GoldenTest : public testing::TestWithParam<Parameters> {
     return values;
   }
 
+  // Runs `batch` and compares the logits of its sequences with the rows of `want`.
+  void ExpectLogits(Batch* batch, const std::vector<float>& want) {
+    ASSERT_TRUE(model_.runner->Run(batch).ok());
+    RelativeL2 error;
+    for (int32_t i = 0; i < batch->num_sequences(); ++i) {
+      error.Add(model_.runner->logits(i), &want[i * model_.config.vocab_size]);
+    }
+    RecordProperty("relative_l2", absl::StrCat(error.value()));
+    EXPECT_LE(error.value(), tolerance_.logits);
+  }
+
   std::string folder_;
   Tolerance tolerance_ = {};
   nlohmann::json golden_;
@@ -142,13 +153,7 @@ TEST_P(GoldenTest, LogitsAfterThePrompt) {
     model_.Admit(&sequences.back());
     batch.Add(&sequences.back());
   }
-  ASSERT_TRUE(model_.runner->Run(&batch).ok());
-  RelativeL2 error;
-  for (int32_t i = 0; i < batch.num_sequences(); ++i) {
-    error.Add(model_.runner->logits(i), &want[i * model_.config.vocab_size]);
-  }
-  RecordProperty("relative_l2", absl::StrCat(error.value()));
-  EXPECT_LE(error.value(), tolerance_.logits);
+  ExpectLogits(&batch, want);
 }
 
 // Every prefix of the first prompt as a sequence of its own.
@@ -162,13 +167,7 @@ TEST_P(GoldenTest, LogitsAfterEveryToken) {
     model_.Admit(&sequences.back());
     batch.Add(&sequences.back());
   }
-  ASSERT_TRUE(model_.runner->Run(&batch).ok());
-  RelativeL2 error;
-  for (int32_t i = 0; i < batch.num_sequences(); ++i) {
-    error.Add(model_.runner->logits(i), &want[i * model_.config.vocab_size]);
-  }
-  RecordProperty("relative_l2", absl::StrCat(error.value()));
-  EXPECT_LE(error.value(), tolerance_.logits);
+  ExpectLogits(&batch, want);
 }
 
 // Sequences join one by one, so that prompts and decode tokens share steps.
