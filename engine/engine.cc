@@ -14,9 +14,12 @@
 #include "engine/base/status_macros.h"
 #include "engine/engine_plan.h"
 #include "engine/engine_thread.h"
+#include "engine/link_probe.h"
+#include "engine/memory/device_weights.h"
 #include "engine/model/generation_config.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weight_loader.h"
+#include "engine/model_info.h"
 #include "engine/pipeline/step_runner.h"
 #include "engine/prompt_preparer.h"
 #include "engine/sampling/sampling_defaults.h"
@@ -31,13 +34,19 @@ struct EngineParts {
   ModelConfig config;
   GenerationConfig generation_config;
   std::unique_ptr<Backend> backend;
+  std::unique_ptr<Backend> host_backend;  // attends beside a GPU; null: `backend` does
   EnginePlan plan;
   std::unique_ptr<Tokenizer> tokenizer;         // null: the folder has none
   std::unique_ptr<ChatTemplate> chat_template;  // null: the folder has none
-  std::unique_ptr<ModelWeights> weights;
+  std::unique_ptr<DeviceWeights> weights;
   std::unique_ptr<KvCache> kv_cache;
   std::unique_ptr<Scheduler> scheduler;
+  double probed_h2d_bytes_per_s = 0;  // 0: there is no link
+  TraceRecorder trace;
   std::unique_ptr<StepRunner> step_runner;
+
+  Backend& attention_backend() { return host_backend != nullptr ? *host_backend : *backend; }
+  bool pinned() const { return weights->pinned().ok() && kv_cache->pinned().ok(); }
 };
 
 int32_t NumCpuThreads(const EngineOptions& options) {
@@ -48,11 +57,14 @@ int32_t NumCpuThreads(const EngineOptions& options) {
 
 // What can be decided without reading a weight.
 absl::Status DecideParts(const EngineOptions& options, EngineParts* parts) {
-  ASSIGN_OR_RETURN(parts->config, LoadModelConfig(options.model));
-  ASSIGN_OR_RETURN(
-      parts->backend,
-      CreateBackend(options.device, {.num_threads = NumCpuThreads(options), .isa = ""}));
-  ASSIGN_OR_RETURN(parts->plan, MakeEnginePlan(options, parts->config, *parts->backend));
+  ASSIGN_OR_RETURN(parts->config, LoadModelConfigFor(options));
+  const BackendOptions backend_options = {.num_threads = NumCpuThreads(options), .isa = ""};
+  ASSIGN_OR_RETURN(parts->backend, CreateBackend(options.device, backend_options));
+  if (parts->backend->has_device_memory()) {
+    ASSIGN_OR_RETURN(parts->host_backend, CreateBackend("cpu", backend_options));
+  }
+  ASSIGN_OR_RETURN(parts->plan, MakeEnginePlan(options, parts->config, *parts->backend,
+                                               parts->host_backend.get()));
   return absl::OkStatus();
 }
 
@@ -82,6 +94,38 @@ SamplingDefaults MakeSamplingDefaults(const GenerationConfig& config) {
   return defaults;
 }
 
+void WarnUnpinned(const absl::Status& status, Logger& logger) {
+  if (status.ok()) return;
+  logger.Warning("host_memory_not_pinned",
+                 {{"reason", status.message()},
+                  {"effect", "weights are copied to the GPU at a fraction of the link's speed"}});
+}
+
+// Memory for everything that the plan sized.
+absl::Status PlaceParts(const EngineOptions& options, std::unique_ptr<ModelWeights> loaded,
+                        Logger& logger, EngineParts* parts) {
+  Backend& backend = *parts->backend;
+  const EnginePlan& plan = parts->plan;
+  ASSIGN_OR_RETURN(parts->weights, DeviceWeights::Create(parts->config, plan.weights, plan.experts,
+                                                         std::move(loaded), backend));
+  WarnUnpinned(parts->weights->pinned(), logger);
+  RETURN_IF_ERROR(backend.Reserve(plan.op_limits));
+  if (parts->host_backend != nullptr) {
+    RETURN_IF_ERROR(parts->host_backend->Reserve(plan.host_op_limits));
+  }
+  ASSIGN_OR_RETURN(parts->kv_cache,
+                   KvCache::Create(plan.kv_cache, backend, NumCpuThreads(options)));
+  WarnUnpinned(parts->kv_cache->pinned(), logger);
+  parts->scheduler = std::make_unique<Scheduler>(plan.scheduler, *parts->kv_cache);
+  ASSIGN_OR_RETURN(
+      parts->step_runner,
+      StepRunner::Create({plan.schedule, plan.cut, plan.activations},
+                         {parts->config, parts->weights->weights(), parts->weights->experts(),
+                          backend, parts->attention_backend(), *parts->kv_cache},
+                         &parts->trace));
+  return absl::OkStatus();
+}
+
 absl::Status BuildParts(const EngineOptions& options, Logger& logger, EngineParts* parts) {
   RETURN_IF_ERROR(DecideParts(options, parts));
   ASSIGN_OR_RETURN(parts->generation_config, LoadGenerationConfig(options.model, parts->config));
@@ -89,31 +133,20 @@ absl::Status BuildParts(const EngineOptions& options, Logger& logger, EnginePart
                                            parts->config.vocab_size));
   RETURN_IF_ERROR(LoadTokenizer(options.model, parts));
   ASSIGN_OR_RETURN(const LoadFormat load_format, ParseLoadFormat(options.load_format));
-  ASSIGN_OR_RETURN(parts->weights, LoadWeights(options.model, parts->config,
-                                               {&parts->backend->weight_format(),
-                                                parts->backend->embedding_dtype()},
-                                               load_format, NumCpuThreads(options), logger));
-  RETURN_IF_ERROR(parts->backend->Reserve(parts->plan.op_limits));
-  ASSIGN_OR_RETURN(parts->kv_cache, KvCache::Create(parts->plan.kv_cache));
-  parts->scheduler = std::make_unique<Scheduler>(parts->plan.scheduler, *parts->kv_cache);
-  ASSIGN_OR_RETURN(
-      parts->step_runner,
-      StepRunner::Create(
-          {parts->plan.schedule, parts->plan.num_micro_batches, parts->plan.activations},
-          parts->config, *parts->weights, *parts->backend, *parts->kv_cache));
-  return absl::OkStatus();
+  if (parts->backend->has_device_memory()) {
+    // Before the memory is taken.
+    ASSIGN_OR_RETURN(parts->probed_h2d_bytes_per_s,
+                     ProbeHostToDevice(*parts->backend, options.weight_page_bytes));
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<ModelWeights> loaded,
+                   LoadWeights(options.model, parts->config, parts->plan.weights, load_format,
+                               NumCpuThreads(options), logger));
+  return PlaceParts(options, std::move(loaded), logger, parts);
 }
 
-ModelInfo DescribeModel(const EngineOptions& options, const EngineParts& parts) {
-  ModelInfo info;
-  std::filesystem::path folder(options.model);
-  info.name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
-  info.architecture = parts.config.architecture;
-  info.num_parameters = parts.config.num_parameters();
-  info.num_active_parameters = parts.config.num_active_parameters();
-  info.vocab_size = parts.config.vocab_size;
-  info.max_model_len = parts.plan.max_model_len;
-  info.has_chat_template = parts.chat_template != nullptr;
+PlanInfo DescribeParts(const EngineParts& parts) {
+  PlanInfo info = DescribePlan(parts.plan, *parts.backend, parts.pinned());
+  info.probed_h2d_bytes_per_s = parts.probed_h2d_bytes_per_s;
   return info;
 }
 
@@ -122,8 +155,8 @@ class EngineImpl : public Engine {
   EngineImpl(const EngineOptions& options, std::unique_ptr<EngineParts> parts, Logger& logger,
              EngineObserver* observer)
       : parts_(std::move(parts)),
-        model_(DescribeModel(options, *parts_)),
-        plan_(DescribePlan(parts_->plan, *parts_->backend)),
+        model_(DescribeModel(options, parts_->config, parts_->chat_template != nullptr)),
+        plan_(DescribeParts(*parts_)),
         max_queued_requests_(options.max_queued_requests),
         observer_(observer),
         seeds_(std::random_device()()) {
@@ -151,11 +184,14 @@ class EngineImpl : public Engine {
     if (parts_->tokenizer == nullptr) return "";
     return parts_->tokenizer->Decode({token}, /*skip_special_tokens=*/false);
   }
+  void StartTrace(int32_t max_steps) override { parts_->trace.Start(max_steps); }
+  absl::StatusOr<std::string> StopTrace() override { return parts_->trace.Stop(); }
+
   const ModelInfo& model() const override { return model_; }
   const PlanInfo& plan() const override { return plan_; }
   EngineStats Stats() const override {
     return {num_queued_.load(), thread_->num_running(), thread_->num_kv_pages_used(),
-            plan_.num_kv_pages};
+            plan_.num_kv_pages, thread_->ExpertShares()};
   }
 
  private:
@@ -253,8 +289,9 @@ void EngineImpl::OnPrepared(PreparedRequest request, absl::StatusOr<PreparedProm
     observer_->OnRequestFinished(result,
                                  {result.num_prompt_tokens, 0, elapsed.count(), elapsed.count()});
   }
-  request.sink->OnFinish(std::move(result));
+  // Before the answer: who has seen it finds the room that it leaves.
   LeaveQueue();
+  request.sink->OnFinish(std::move(result));
 }
 
 void EngineImpl::Tokenize(PromptInput input,
@@ -303,7 +340,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
 absl::StatusOr<PlanInfo> Engine::Plan(const EngineOptions& options) {
   EngineParts parts;
   RETURN_IF_ERROR(DecideParts(options, &parts));
-  return DescribePlan(parts.plan, *parts.backend);
+  return DescribePlan(parts.plan, *parts.backend, /*pinned=*/parts.backend->has_device_memory());
 }
 
 }  // namespace moelight

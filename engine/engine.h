@@ -27,7 +27,14 @@ struct EngineOptions {
   std::string load_format = "auto";  // auto | safetensors | dummy
   std::string schedule = "auto";     // auto | a row of engine/pipeline/step_plan.cc
   int64_t host_memory_bytes = 0;     // cap on host arenas; 0: half of what is free at start
-  int32_t cpu_threads = 0;           // 0: all cores but one, at least one
+  // Cap on everything taken on the GPU but its bare context; 0: 90 % of what is free at start.
+  int64_t gpu_memory_bytes = 0;
+  int64_t weight_page_bytes = 16 << 20;  // of streamed expert weights; a power of two
+  // GPU memory for streamed weights, of the streamed pages of one layer. More than 200 has no use.
+  int32_t weight_ring_percent = 150;
+  int32_t num_micro_batches = 0;  // parts that a step is cut into, at least; 0: auto
+  int32_t num_hidden_layers = 0;  // the model is cut to its first layers; 0: whole. Benchmarks only
+  int32_t cpu_threads = 0;        // 0: all cores but one, at least one
   int32_t max_running_sequences = 256;
   int32_t max_step_tokens = 2048;      // prompt and decode tokens in one step
   int32_t max_model_len = 0;           // 0: the model's max_position_embeddings
@@ -62,6 +69,12 @@ struct PlanInfo {
   int32_t num_micro_batches = 0;
   int32_t kv_page_tokens = 0;
   int64_t num_kv_pages = 0;
+  int64_t weight_page_bytes = 0;
+  int64_t num_weight_pages = 0;           // of all experts
+  int64_t num_resident_weight_pages = 0;  // kept in GPU memory for good
+  int64_t num_ring_slots = 0;             // pages of GPU memory for streamed weights
+  bool host_memory_pinned = false;        // whether copies run at the speed of the link
+  double probed_h2d_bytes_per_s = 0;      // of copies of one weight page; 0: not measured
   std::vector<MemoryUse> memory;
 };
 
@@ -71,6 +84,8 @@ struct EngineStats {
   int64_t num_running = 0;  // sequences in the batch
   int64_t num_kv_pages_used = 0;
   int64_t num_kv_pages = 0;
+  // [num_experts] share of the routed tokens since the start, in the last layer; empty: none yet.
+  std::vector<double> expert_shares = {};
 };
 
 // One step, as measured.
@@ -86,6 +101,7 @@ struct StepStats {
   int64_t h2d_bytes = 0;
   int64_t d2h_bytes = 0;
   double transfer_overlapped_us = 0;  // transfer time during which a compute lane was busy
+  double compute_overlapped_us = 0;   // compute time during which a transfer was running
 };
 
 // One request that ended, for histograms.
@@ -102,6 +118,9 @@ class EngineObserver {
   virtual ~EngineObserver() = default;
   virtual void OnStep(const StepStats& stats) = 0;
   virtual void OnRequestFinished(const GenerateResult& result, const RequestStats& stats) = 0;
+  // The device failed and nothing can run any more: every open request is about to end with this
+  // status. Called once. Who keeps requests elsewhere ends the process here instead.
+  virtual void OnDeviceFailure(const absl::Status& /*status*/) {}
 };
 
 // Receives one request's output. Called on one of the engine's threads, one call at a time; must
@@ -121,6 +140,17 @@ struct TokenizeResult {
   std::string text;                 // after the chat template; empty for token ids
 };
 
+// Rates of the link between host and device, pinned memory, by the size of one copy.
+struct LinkRates {
+  struct Row {
+    int64_t copy_bytes = 0;
+    double h2d_bytes_per_s = 0;
+    double d2h_bytes_per_s = 0;
+    double both_bytes_per_s = 0;  // both directions at once, in sum
+  };
+  std::vector<Row> rows;  // by copy_bytes, ascending
+};
+
 class Engine {
  public:
   // Loads the model and starts the threads; blocks until the first request could run. `logger` and
@@ -132,6 +162,13 @@ class Engine {
 
   // What Create() would build, from config.json alone: nothing is loaded or allocated.
   static absl::StatusOr<PlanInfo> Plan(const EngineOptions& options);
+
+  // The model that Create() would load, from config.json and the chat template alone.
+  static absl::StatusOr<ModelInfo> Describe(const EngineOptions& options);
+
+  // Measures the link of the device, which should be idle; takes a few seconds and, for their time,
+  // up to 2 GiB of memory on both sides. FailedPrecondition if the device has no link.
+  static absl::StatusOr<LinkRates> ProbeLink(const EngineOptions& options);
 
   // Cancels everything (each open sink gets OnFinish with CANCELLED) and joins the threads.
   virtual ~Engine() = default;
@@ -158,6 +195,12 @@ class Engine {
   // is called once, on an engine thread or within this call. At most one waiter: a later call
   // replaces an earlier one.
   virtual void NotifyWhenRoom(std::function<void()> ready) = 0;
+
+  // Thread-safe. Records the tasks of the next `max_steps` steps; a trace that runs is replaced.
+  virtual void StartTrace(int32_t max_steps) = 0;
+  // Thread-safe, never blocks. What was recorded since StartTrace(), as Chrome trace-event JSON
+  // with one track per lane; FailedPrecondition if no trace was started.
+  virtual absl::StatusOr<std::string> StopTrace() = 0;
 
   virtual const ModelInfo& model() const = 0;
   virtual const PlanInfo& plan() const = 0;

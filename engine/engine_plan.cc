@@ -5,11 +5,20 @@
 
 #include <absl/strings/str_cat.h>
 
+#include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/weight_loader.h"
 
 namespace moelight {
 namespace {
+
+// Micro-batches on a GPU when the configuration names no number: two for the GPU and the CPU to
+// work on at once, two more whose hidden states are on the link or wait (cgopipe.cc).
+constexpr int32_t kAutoMicroBatches = 4;
+// What the driver takes on the GPU beside the arenas: code of our kernels and of cuBLAS's (seen on
+// an H200: 85 MiB), and page tables of 8 bytes for every 4 KiB of pinned host memory.
+constexpr int64_t kGpuKernelBytes = int64_t{128} << 20;
+constexpr int64_t kPinnedBytesPerPageTableByte = 4096 / 8;
 
 absl::Status CheckRange(absl::string_view key, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
@@ -26,14 +35,55 @@ absl::Status CheckOptions(const EngineOptions& options, const ModelConfig& confi
   RETURN_IF_ERROR(
       CheckRange("engine.max_queued_requests", options.max_queued_requests, 1, 1 << 20));
   RETURN_IF_ERROR(CheckRange("engine.tokenizer_threads", options.tokenizer_threads, 1, 256));
+  RETURN_IF_ERROR(CheckRange("engine.num_micro_batches", options.num_micro_batches, 0, 64));
+  RETURN_IF_ERROR(CheckRange("engine.weight_ring_percent", options.weight_ring_percent, 100, 200));
+  RETURN_IF_ERROR(CheckRange("engine.weight_page", options.weight_page_bytes, 256, 1 << 30));
+  if ((options.weight_page_bytes & (options.weight_page_bytes - 1)) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("engine.weight_page: ", options.weight_page_bytes, " is not a power of two"));
+  }
   return CheckRange("engine.max_model_len", options.max_model_len, 0,
                     config.max_position_embeddings);
 }
 
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Which micro-batches, and where they attend.
+CutOptions MakeCut(const EngineOptions& options, const EnginePlan& plan, bool has_device_memory) {
+  CutOptions cut;
+  cut.kv_page_tokens = options.kv_page_tokens;
+  cut.max_rows = plan.activations.max_rows;
+  cut.num_micro_batches = std::max(1, options.num_micro_batches);
+  if (!has_device_memory) return cut;
+  cut.attention = plan.schedule->decode_on_device ? AttentionPlacement::kDevice
+                                                  : AttentionPlacement::kPrefillOnDevice;
+  if (options.num_micro_batches == 0) cut.num_micro_batches = kAutoMicroBatches;
+  // A quarter above the even share, because whole sequences do not divide evenly.
+  cut.max_rows = std::clamp(CeilDiv(plan.activations.max_rows * 5, 4 * cut.num_micro_batches),
+                            std::min<int64_t>(plan.max_model_len, plan.activations.max_rows),
+                            plan.activations.max_rows);
+  return cut;
+}
+
+// KV pages that one micro-batch's device attention may work on.
+int64_t NumStagingPages(const EnginePlan& plan, int64_t num_kv_pages) {
+  const int64_t one_sequence = CeilDiv(plan.max_model_len, plan.cut.kv_page_tokens);
+  const int64_t wanted = plan.cut.attention == AttentionPlacement::kDevice
+                             ? CeilDiv(num_kv_pages * 5, 4 * plan.cut.num_micro_batches)
+                             // Prompts of a few pages each, of which the last is half empty.
+                             : CeilDiv(plan.cut.max_rows * 3, 2 * plan.cut.kv_page_tokens);
+  return std::max(one_sequence, wanted);
+}
+
 OpLimits MakeOpLimits(const ModelConfig& config, const EnginePlan& plan) {
   OpLimits limits;
-  limits.max_tokens = plan.activations.max_rows;
+  limits.max_tokens = plan.activations.max_micro_batch_rows;
   limits.max_sequences = plan.activations.max_sequences;
+  limits.max_step_tokens = plan.activations.max_rows;
+  limits.max_step_sequences = plan.activations.max_sequences;
+  limits.max_step_pages = plan.cut.attention == AttentionPlacement::kDevice
+                              ? plan.kv_cache.num_pages
+                              : plan.activations.max_rows;
   limits.hidden_size = config.hidden_size;
   limits.max_intermediate_size =
       std::max<int64_t>(config.intermediate_size, config.moe_intermediate_size);
@@ -45,60 +95,153 @@ OpLimits MakeOpLimits(const ModelConfig& config, const EnginePlan& plan) {
   return limits;
 }
 
+// Only decode tokens attend on the host, and no other op runs there.
+OpLimits HostAttentionLimits(OpLimits limits) {
+  limits.max_tokens = limits.max_sequences;
+  limits.max_intermediate_size = 0;
+  limits.num_experts = 0;
+  limits.num_experts_per_tok = 0;
+  return limits;
+}
+
+// The most KV pages that fit into `left_bytes`, up to what all places at full length could use, and
+// at least those of one sequence.
+int64_t NumKvPages(const EngineOptions& options, const EnginePlan& plan, int64_t left_bytes) {
+  const int64_t pages_per_sequence = CeilDiv(plan.max_model_len, options.kv_page_tokens);
+  // Every layer's part of the pool is rounded up.
+  const int64_t rounding_bytes = int64_t{plan.kv_cache.num_layers} * Arena::kAlignment;
+  const int64_t num_affordable =
+      std::max<int64_t>(0, left_bytes - rounding_bytes) / plan.kv_cache.page_bytes();
+  return std::clamp(num_affordable, pages_per_sequence,
+                    pages_per_sequence * options.max_running_sequences);
+}
+
+absl::StatusOr<int64_t> HostLimitBytes(const EngineOptions& options) {
+  if (options.host_memory_bytes > 0) return options.host_memory_bytes;
+  ASSIGN_OR_RETURN(const int64_t available_bytes, AvailableHostMemoryBytes());
+  return available_bytes / 2;
+}
+
+int64_t GpuLimitBytes(const EngineOptions& options, const Backend& backend) {
+  if (options.gpu_memory_bytes > 0) return options.gpu_memory_bytes;
+  return backend.free_device_bytes() / 10 * 9;
+}
+
+// Divides the GPU's memory: what every step needs, then the experts.
+absl::Status PlanGpuMemory(const EngineOptions& options, const ModelConfig& config,
+                           const Backend& backend, const WeightSizes& sizes,
+                           int64_t host_limit_bytes, EnginePlan* plan) {
+  MemoryBudget& budget = plan->budget;
+  budget.Add(MemoryTier::kGpu, "weights", sizes.common_bytes);
+  budget.Add(MemoryTier::kGpu, "activations",
+             Activations::Sizes(config, plan->activations).device_bytes);
+  budget.Add(MemoryTier::kGpu, "scratch", backend.scratch_bytes(plan->op_limits));
+  budget.Add(MemoryTier::kGpu, "driver",
+             kGpuKernelBytes + host_limit_bytes / kPinnedBytesPerPageTableByte);
+  if (sizes.expert_bytes == 0) {
+    return budget.CheckFits(MemoryTier::kGpu, GpuLimitBytes(options, backend), "engine.gpu_memory");
+  }
+  std::vector<int64_t> layer_pages;
+  for (int64_t bytes : sizes.layer_expert_bytes) {
+    layer_pages.push_back(bytes / options.weight_page_bytes);
+  }
+  const int64_t limit_bytes = GpuLimitBytes(options, backend);
+  const int64_t left_bytes = limit_bytes - budget.Total(MemoryTier::kGpu);
+  // Rounded down, also below zero.
+  const int64_t num_pages = left_bytes < 0 ? 0 : left_bytes / options.weight_page_bytes;
+  absl::StatusOr<ExpertStoreOptions> experts = PlanExpertStore(
+      options.weight_page_bytes, layer_pages, num_pages, options.weight_ring_percent);
+  if (!experts.ok()) {
+    // The budget's own message lists every line and the least that is needed.
+    const int64_t largest = *std::max_element(layer_pages.begin(), layer_pages.end());
+    budget.Add(MemoryTier::kGpu, "experts", largest * options.weight_page_bytes);
+    return budget.CheckFits(MemoryTier::kGpu, limit_bytes, "engine.gpu_memory");
+  }
+  plan->experts = *std::move(experts);
+  budget.Add(MemoryTier::kGpu, "experts", plan->experts.device_bytes());
+  return budget.CheckFits(MemoryTier::kGpu, limit_bytes, "engine.gpu_memory");
+}
+
 }  // namespace
 
 absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const ModelConfig& config,
-                                          const Backend& backend) {
+                                          const Backend& backend, const Backend* host_backend) {
   RETURN_IF_ERROR(CheckOptions(options, config));
   EnginePlan plan;
+  const bool has_gpu = backend.has_device_memory();
+  const absl::string_view automatic = has_gpu ? "cgopipe" : "serial";
   ASSIGN_OR_RETURN(plan.schedule,
-                   FindSchedule(options.schedule == "auto" ? "serial" : options.schedule));
+                   FindSchedule(options.schedule == "auto" ? automatic : options.schedule));
   plan.max_model_len =
       options.max_model_len > 0 ? options.max_model_len : config.max_position_embeddings;
   plan.scheduler = {options.max_running_sequences, options.max_step_tokens};
   plan.activations.max_rows = Scheduler::MaxStepRows(plan.scheduler, plan.max_model_len);
   plan.activations.max_sequences = options.max_running_sequences;
   plan.activations.dtype = backend.activation_dtype();
-  plan.op_limits = MakeOpLimits(config, plan);
+  plan.activations.kv_dtype = backend.kv_dtype();
+  plan.activations.kv_page_tokens = options.kv_page_tokens;
+  plan.cut = MakeCut(options, plan, has_gpu);
+  plan.activations.max_micro_batch_rows = plan.cut.max_rows;
+  plan.weights = {&backend.weight_format(), backend.embedding_dtype(), &backend.expert_format()};
+  if (has_gpu) plan.weights.expert_page_bytes = options.weight_page_bytes;
+  const WeightSizes sizes = SizeWeights(config, plan.weights);
 
-  plan.budget.Add(MemoryTier::kHost, "weights",
-                  WeightBytes(config, {&backend.weight_format(), backend.embedding_dtype()}));
-  plan.budget.Add(MemoryTier::kHost, "activations", Activations::Bytes(config, plan.activations));
-  plan.budget.Add(MemoryTier::kHost, "scratch", backend.scratch_bytes(plan.op_limits));
-
-  // What is left goes to the KV cache, up to what all places at full length could use.
-  int64_t limit_bytes = options.host_memory_bytes;
-  if (limit_bytes == 0) {
-    ASSIGN_OR_RETURN(const int64_t available_bytes, AvailableHostMemoryBytes());
-    limit_bytes = available_bytes / 2;
-  }
   plan.kv_cache.num_layers = config.num_hidden_layers;
   plan.kv_cache.heads = config.heads();
   plan.kv_cache.dtype = backend.kv_dtype();
   plan.kv_cache.page_tokens = options.kv_page_tokens;
-  const int64_t pages_per_sequence =
-      (plan.max_model_len + options.kv_page_tokens - 1) / options.kv_page_tokens;
-  const int64_t left_bytes = limit_bytes - plan.budget.Total(MemoryTier::kHost);
-  // Every layer's part of the pool is rounded up to a cache line.
-  const int64_t rounding_bytes = int64_t{config.num_hidden_layers} * Arena::kAlignment;
-  const int64_t num_affordable =
-      std::max<int64_t>(0, left_bytes - rounding_bytes) / plan.kv_cache.page_bytes();
-  plan.kv_cache.num_pages = std::clamp(num_affordable, pages_per_sequence,
-                                       pages_per_sequence * options.max_running_sequences);
+  ASSIGN_OR_RETURN(const int64_t host_limit_bytes, HostLimitBytes(options));
+  if (has_gpu) {
+    // How much of the experts stays on the host is known once the GPU's memory is divided, and that
+    // needs to know the KV cache for staging. All of it on the host is a safe first guess.
+    plan.kv_cache.num_pages = NumKvPages(options, plan, host_limit_bytes - sizes.bytes());
+    plan.cut.max_staging_pages = NumStagingPages(plan, plan.kv_cache.num_pages);
+    plan.activations.num_staging_pages = plan.cut.max_staging_pages;
+    plan.kv_cache.num_pages = NumKvPages(options, plan, host_limit_bytes);
+    plan.op_limits = MakeOpLimits(config, plan);
+    RETURN_IF_ERROR(PlanGpuMemory(options, config, backend, sizes, host_limit_bytes, &plan));
+    // Everything is read into host memory before the GPU's part moves.
+    MemoryBudget loading;
+    loading.Add(MemoryTier::kHost, "weights while they are loaded", sizes.bytes());
+    RETURN_IF_ERROR(loading.CheckFits(MemoryTier::kHost, host_limit_bytes, "engine.host_memory"));
+    plan.budget.Add(
+        MemoryTier::kHost, "weights",
+        sizes.expert_bytes - plan.experts.num_resident_pages() * options.weight_page_bytes);
+    plan.budget.Add(MemoryTier::kHost, "activations",
+                    Activations::Sizes(config, plan.activations).host_bytes);
+    CHECK(host_backend != nullptr);
+    plan.host_op_limits = HostAttentionLimits(plan.op_limits);
+    plan.budget.Add(MemoryTier::kHost, "scratch", host_backend->scratch_bytes(plan.host_op_limits));
+  } else {
+    plan.op_limits = MakeOpLimits(config, plan);
+    const ActivationSizes activations = Activations::Sizes(config, plan.activations);
+    plan.budget.Add(MemoryTier::kHost, "weights", sizes.bytes());
+    plan.budget.Add(MemoryTier::kHost, "activations",
+                    activations.device_bytes + activations.host_bytes);
+    plan.budget.Add(MemoryTier::kHost, "scratch", backend.scratch_bytes(plan.op_limits));
+  }
+  // What is left of the host's memory goes to the KV cache.
+  plan.kv_cache.num_pages =
+      NumKvPages(options, plan, host_limit_bytes - plan.budget.Total(MemoryTier::kHost));
   plan.budget.Add(MemoryTier::kHost, "kv_cache", plan.kv_cache.bytes());
-  RETURN_IF_ERROR(plan.budget.CheckFits(MemoryTier::kHost, limit_bytes, "engine.host_memory"));
+  RETURN_IF_ERROR(plan.budget.CheckFits(MemoryTier::kHost, host_limit_bytes, "engine.host_memory"));
   return plan;
 }
 
-PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend) {
+PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend, bool pinned) {
   PlanInfo info;
   info.backend = backend.description();
   info.schedule = std::string(plan.schedule->name);
   info.max_running_sequences = plan.scheduler.max_running_sequences;
   info.max_step_tokens = plan.scheduler.max_step_tokens;
-  info.num_micro_batches = plan.num_micro_batches;
+  info.num_micro_batches = plan.cut.num_micro_batches;
   info.kv_page_tokens = plan.kv_cache.page_tokens;
   info.num_kv_pages = plan.kv_cache.num_pages;
+  info.weight_page_bytes = plan.experts.page_bytes;
+  info.num_weight_pages = plan.experts.num_pages();
+  info.num_resident_weight_pages = plan.experts.num_resident_pages();
+  info.num_ring_slots = plan.experts.num_ring_slots;
+  info.host_memory_pinned = pinned;
   for (const BudgetLine& line : plan.budget.lines()) {
     info.memory.push_back({std::string(MemoryTierName(line.tier)), line.tag, line.bytes});
   }

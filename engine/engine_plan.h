@@ -11,9 +11,11 @@
 
 #include "engine/backend/backend.h"
 #include "engine/engine.h"
+#include "engine/memory/expert_store.h"
 #include "engine/memory/kv_cache.h"
 #include "engine/memory/memory_budget.h"
 #include "engine/model/model_config.h"
+#include "engine/model/weight_plan.h"
 #include "engine/pipeline/activations.h"
 #include "engine/pipeline/step_plan.h"
 #include "engine/scheduler/scheduler.h"
@@ -22,21 +24,27 @@ namespace moelight {
 
 struct EnginePlan {
   int32_t max_model_len = 0;
-  int32_t num_micro_batches = 1;
   const Schedule* schedule = nullptr;
   SchedulerOptions scheduler;
+  CutOptions cut;
   ActivationShape activations;
   OpLimits op_limits;
+  OpLimits host_op_limits;  // of the backend that attends on the host beside a GPU
+  WeightLayout weights;
+  ExpertStoreOptions experts;  // without device memory: no pages at all
   KvCacheOptions kv_cache;
   MemoryBudget budget;
 };
 
-// ResourceExhausted if the memory cannot hold the model and one sequence of full length;
-// InvalidArgument for options out of range, naming the key.
+// ResourceExhausted if the memory cannot hold the model and one sequence of full length, naming the
+// least that would; InvalidArgument for options out of range, naming the key.
+// `host_backend` attends on the host beside a backend with device memory; else null.
 absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const ModelConfig& config,
-                                          const Backend& backend);
+                                          const Backend& backend,
+                                          const Backend* host_backend = nullptr);
 
-PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend);
+// `pinned`: whether the system allowed to pin the host memory.
+PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend, bool pinned);
 
 }  // namespace moelight
 

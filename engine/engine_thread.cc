@@ -1,5 +1,6 @@
 #include "engine/engine_thread.h"
 
+#include <numeric>
 #include <utility>
 
 #include <absl/strings/str_cat.h>
@@ -63,6 +64,7 @@ void EngineThread::Loop() {
     if (status.ok()) continue;
     broken_ = absl::Status(status.code(), absl::StrCat("the device failed: ", status.message()));
     parts_.logger.Error("engine_broken", {{"reason", broken_.message()}});
+    if (parts_.observer != nullptr) parts_.observer->OnDeviceFailure(broken_);
     EndAll(broken_, FinishReason::kError);
   }
   EndAll(absl::CancelledError("the engine is stopping"), FinishReason::kCancelled);
@@ -95,8 +97,8 @@ void EngineThread::Accept(PreparedRequest prepared) {
   absl::Status status = broken_;
   if (status.ok()) status = parts_.scheduler.CheckFits(accepted->choices()[0]->sequence);
   if (!status.ok()) {
-    accepted->Finish(status, FinishReason::kError, parts_.observer);
     parts_.on_dequeued();
+    accepted->Finish(status, FinishReason::kError, parts_.observer);
     requests_.erase(accepted->id());
     return;
   }
@@ -121,11 +123,25 @@ absl::Status EngineThread::Step() {
   ASSIGN_OR_RETURN(const StepResult result, parts_.step_runner.Run(&batch_));
   parts_.scheduler.StepDone(batch_);
   Report(result);
+  {
+    MutexLock lock(&shares_mutex_);
+    expert_counts_ = parts_.step_runner.expert_counts();
+  }
   SampleBatch();
   num_running_.store(parts_.scheduler.num_running(), std::memory_order_relaxed);
   num_kv_pages_used_.store(parts_.kv_cache.num_pages() - parts_.kv_cache.num_free_pages(),
                            std::memory_order_relaxed);
   return absl::OkStatus();
+}
+
+std::vector<double> EngineThread::ExpertShares() const {
+  MutexLock lock(&shares_mutex_);
+  const double total = static_cast<double>(
+      std::accumulate(expert_counts_.begin(), expert_counts_.end(), int64_t{0}));
+  std::vector<double> shares;
+  if (total == 0) return shares;
+  for (int64_t count : expert_counts_) shares.push_back(static_cast<double>(count) / total);
+  return shares;
 }
 
 void EngineThread::NoteStarted() {
@@ -159,6 +175,7 @@ void EngineThread::Report(const StepResult& result) {
   stats.lane_busy_us = result.times.busy_us;
   stats.lane_stall_us = result.times.stall_us;
   stats.transfer_overlapped_us = result.times.transfer_overlapped_us;
+  stats.compute_overlapped_us = result.times.compute_overlapped_us;
   stats.h2d_bytes = result.h2d_bytes;
   stats.d2h_bytes = result.d2h_bytes;
   parts_.observer->OnStep(stats);
@@ -170,10 +187,10 @@ void EngineThread::End(ActiveRequest* request, const absl::Status& status, Finis
     parts_.scheduler.Remove(&choice->sequence);
     choice_of_.erase(&choice->sequence);
   }
-  const bool was_queued = !request->started();
+  // Before the answer: who has seen it finds the room that it leaves.
+  if (!request->started()) parts_.on_dequeued();
   request->Finish(status, reason, parts_.observer);
   requests_.erase(request->id());
-  if (was_queued) parts_.on_dequeued();
 }
 
 void EngineThread::EndAll(const absl::Status& status, FinishReason reason) {

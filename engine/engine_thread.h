@@ -58,6 +58,8 @@ class EngineThread {
 
   int64_t num_running() const { return num_running_.load(std::memory_order_relaxed); }
   int64_t num_kv_pages_used() const { return num_kv_pages_used_.load(std::memory_order_relaxed); }
+  // EngineStats::expert_shares; thread-safe.
+  std::vector<double> ExpertShares() const;
 
  private:
   void Loop();
@@ -92,6 +94,8 @@ class EngineThread {
   std::deque<PreparedRequest> taken_;
   std::vector<RequestId> taken_cancels_;
 
+  mutable Mutex shares_mutex_;
+  std::vector<int64_t> expert_counts_ ABSL_GUARDED_BY(shares_mutex_);
   std::atomic<int64_t> num_running_ = 0;
   std::atomic<int64_t> num_kv_pages_used_ = 0;
   std::thread thread_;

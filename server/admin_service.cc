@@ -12,11 +12,17 @@ namespace moelight {
 namespace {
 
 constexpr int32_t kMaxGraceSeconds = 3600;
+constexpr int32_t kDefaultTraceSteps = 16;
+constexpr int32_t kMaxTraceSteps = 1000;
 
 grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const absl::Status& status) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
   return reactor;
+}
+
+absl::Status StillLoading() {
+  return absl::UnavailableError("the model is being loaded, try again");
 }
 
 }  // namespace
@@ -41,6 +47,12 @@ v1::GetPlanResponse ToProto(const PlanInfo& plan) {
   proto.set_num_micro_batches(plan.num_micro_batches);
   proto.set_kv_page_tokens(plan.kv_page_tokens);
   proto.set_num_kv_pages(plan.num_kv_pages);
+  proto.set_weight_page_bytes(plan.weight_page_bytes);
+  proto.set_num_weight_pages(plan.num_weight_pages);
+  proto.set_num_resident_weight_pages(plan.num_resident_weight_pages);
+  proto.set_num_ring_slots(plan.num_ring_slots);
+  proto.set_host_memory_pinned(plan.host_memory_pinned);
+  proto.set_probed_h2d_bytes_per_s(plan.probed_h2d_bytes_per_s);
   for (const MemoryUse& use : plan.memory) {
     v1::MemoryUse& memory = *proto.add_memory();
     memory.set_tier(use.tier);
@@ -79,23 +91,40 @@ grpc::ServerUnaryReactor* AdminServiceImpl::GetPlan(grpc::CallbackServerContext*
                                                     const v1::GetPlanRequest* /*request*/,
                                                     v1::GetPlanResponse* response) {
   const Engine* engine = options_.admission.engine();
-  if (engine == nullptr) {
-    return Finish(context, absl::UnavailableError("the model is being loaded, try again"));
-  }
+  if (engine == nullptr) return Finish(context, StillLoading());
   *response = ToProto(engine->plan());
   return Finish(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* AdminServiceImpl::StartTrace(grpc::CallbackServerContext* context,
-                                                       const v1::StartTraceRequest* /*request*/,
+                                                       const v1::StartTraceRequest* request,
                                                        v1::StartTraceResponse* /*response*/) {
-  return Finish(context, absl::UnimplementedError("this backend records no step trace"));
+  if (request->num_steps() < 0 || request->num_steps() > kMaxTraceSteps) {
+    return Finish(context, absl::InvalidArgumentError(absl::StrCat(
+                               "num_steps: ", request->num_steps(), " is out of range: 1 to ",
+                               kMaxTraceSteps, ", 0 for ", kDefaultTraceSteps)));
+  }
+  Engine* engine = options_.admission.engine();
+  if (engine == nullptr) return Finish(context, StillLoading());
+  engine->StartTrace(request->num_steps() == 0 ? kDefaultTraceSteps : request->num_steps());
+  return Finish(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* AdminServiceImpl::StopTrace(grpc::CallbackServerContext* context,
                                                       const v1::StopTraceRequest* /*request*/,
-                                                      v1::StopTraceResponse* /*response*/) {
-  return Finish(context, absl::UnimplementedError("this backend records no step trace"));
+                                                      v1::StopTraceResponse* response) {
+  Engine* engine = options_.admission.engine();
+  if (engine == nullptr) return Finish(context, StillLoading());
+  absl::StatusOr<std::string> trace = engine->StopTrace();
+  if (!trace.ok()) return Finish(context, trace.status());
+  const int64_t limit_bytes = options_.config.rpc_limits.message_bytes;
+  if (static_cast<int64_t>(trace->size()) > limit_bytes) {
+    return Finish(context, absl::ResourceExhaustedError(absl::StrCat(
+                               "the trace has ", trace->size(), " bytes, one message may have ",
+                               limit_bytes, " (server.limits.message_bytes); record fewer steps")));
+  }
+  response->set_trace_json(*std::move(trace));
+  return Finish(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* AdminServiceImpl::Drain(grpc::CallbackServerContext* context,

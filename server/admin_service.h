@@ -1,4 +1,4 @@
-// AdminService: what the daemon is and does, and draining it.
+// AdminService: what the daemon is and does, step traces, and draining it.
 //
 // Threads: gRPC's callback threads. Borrows everything in its options.
 #ifndef MOELIGHT_SERVER_ADMIN_SERVICE_H_

@@ -53,8 +53,7 @@ struct Config {
   std::string metrics_listen = "127.0.0.1:9464";  // empty: no metrics are served
 
   EngineOptions engine;
-  // Read so that they are refused with the reason; the CPU engine has no use for them.
-  int64_t gpu_memory_bytes = 0;
+  // Read so that what they cannot be is refused with the reason; the engine has no choice here yet.
   std::string weight_format = "auto";
   std::string kv_format = "auto";
   std::string policy = "auto";

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <bit>
+#include <cstdint>
 #include <filesystem>
 #include <system_error>
 
@@ -95,11 +97,16 @@ void CheckEngine(const Config& config, const Report& report) {
   } else if (!std::filesystem::is_directory(engine.model, error)) {
     report("engine.model", absl::StrCat("\"", engine.model, "\" is not a folder"));
   }
-  if (config.gpu_memory_bytes != 0) {
+  // Whether there is a GPU for "auto" and "cuda" is seen when the engine starts.
+  const bool is_host_only = engine.device != "auto" && engine.device != "cuda";
+  if (engine.gpu_memory_bytes != 0 && is_host_only) {
     report("engine.gpu_memory",
-           absl::StrCat(FormatSize(config.gpu_memory_bytes),
-                        " cannot take effect: ", engine.device == "auto" ? "" : "engine.device is ",
-                        engine.device == "auto" ? "this build has no GPU backend" : engine.device));
+           absl::StrCat(FormatSize(engine.gpu_memory_bytes),
+                        " cannot take effect: engine.device is ", engine.device));
+  }
+  if (!std::has_single_bit(static_cast<uint64_t>(engine.weight_page_bytes))) {
+    report("engine.weight_page",
+           absl::StrCat(FormatSize(engine.weight_page_bytes), " is not a power of two"));
   }
   if (engine.max_step_tokens < engine.max_running_sequences) {
     report("engine.max_step_tokens",

@@ -24,8 +24,6 @@ constexpr int64_t kTiB = 1LL << 40;
 constexpr int64_t kMillion = 1'000'000;
 constexpr int64_t kDay = 24 * 3600;
 
-constexpr absl::string_view kNoGpu = "this build has no GPU backend";
-
 const std::vector<ConfigKey>& Table() {
   using Kind = ConfigKind;
   static const auto* const table = new std::vector<ConfigKey>{
@@ -86,9 +84,7 @@ const std::vector<ConfigKey>& Table() {
        "where the model runs",
        0,
        0,
-       {"auto", "cpu", "reference"},
-       {"cuda"},
-       kNoGpu},
+       {"auto", "cuda", "cpu", "reference"}},
       {"engine.load_format",
        Kind::kChoice,
        FIELD(std::string, engine.load_format),
@@ -98,8 +94,9 @@ const std::vector<ConfigKey>& Table() {
        {"auto", "safetensors", "dummy"}},
       {"engine.host_memory", Kind::kSize, FIELD(int64_t, engine.host_memory_bytes),
        "cap on the engine's host memory; 0: half of what is free at start", 0, 1024 * kTiB},
-      {"engine.gpu_memory", Kind::kSize, FIELD(int64_t, gpu_memory_bytes),
-       "cap on the engine's GPU memory; 0: none is used", 0, 1024 * kTiB},
+      {"engine.gpu_memory", Kind::kSize, FIELD(int64_t, engine.gpu_memory_bytes),
+       "cap on the engine's GPU memory, bare context aside; 0: 90 % of what is free at start", 0,
+       1024 * kTiB},
       {"engine.weight_format",
        Kind::kChoice,
        FIELD(std::string, weight_format),
@@ -124,9 +121,13 @@ const std::vector<ConfigKey>& Table() {
        "order of a step's tasks",
        0,
        0,
-       {"auto", "serial"},
-       {"cgopipe", "flexgen", "flexgen_cpu"},
-       kNoGpu},
+       {"auto", "cgopipe", "serial", "flexgen", "flexgen_cpu"}},
+      {"engine.weight_page", Kind::kSize, FIELD(int64_t, engine.weight_page_bytes),
+       "unit in which expert weights are copied to the GPU, a power of two", 256, kGiB},
+      {"engine.weight_ring_percent", Kind::kInteger, FIELD(int32_t, engine.weight_ring_percent),
+       "GPU memory for streamed weights, in percent of what one layer streams", 100, 200},
+      {"engine.num_micro_batches", Kind::kInteger, FIELD(int32_t, engine.num_micro_batches),
+       "parts that a step is cut into, at least; 0: chosen at the start", 0, 64},
       {"engine.policy",
        Kind::kChoice,
        FIELD(std::string, policy),

@@ -23,11 +23,30 @@ AdmissionOptions MakeAdmissionOptions(const Config& config, Metrics& metrics) {
   return options;
 }
 
+// Passes measurements on, and a failure of the device to who can end the process.
+class DeviceWatch final : public EngineObserver {
+ public:
+  DeviceWatch(EngineObserver& metrics, std::function<void(absl::Status)> on_failure)
+      : metrics_(metrics), on_failure_(std::move(on_failure)) {}
+  void OnStep(const StepStats& stats) override { metrics_.OnStep(stats); }
+  void OnRequestFinished(const GenerateResult& result, const RequestStats& stats) override {
+    metrics_.OnRequestFinished(result, stats);
+  }
+  void OnDeviceFailure(const absl::Status& status) override {
+    if (on_failure_) on_failure_(status);
+  }
+
+ private:
+  EngineObserver& metrics_;
+  const std::function<void(absl::Status)> on_failure_;
+};
+
 }  // namespace
 
 Daemon::Daemon(DaemonOptions options)
     : options_(std::move(options)),
       metrics_(std::make_shared<Metrics>(options_.version)),
+      observer_(std::make_unique<DeviceWatch>(*metrics_, options_.on_device_failure)),
       admission_(MakeAdmissionOptions(options_.config, *metrics_)) {}
 
 Daemon::~Daemon() { Stop(); }
@@ -81,8 +100,9 @@ absl::Status Daemon::Listen() {
 }
 
 absl::Status Daemon::LoadModel() {
-  ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
-                   options_.create_engine(options_.config.engine, options_.logger, metrics_.get()));
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<Engine> engine,
+      options_.create_engine(options_.config.engine, options_.logger, observer_.get()));
   DispatcherOptions dispatcher_options;
   dispatcher_options.max_rows_in_flight = RowsInFlight(options_.config);
   // Levels() reads both pointers on the metrics' threads, so they change between two scrapes.

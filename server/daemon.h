@@ -42,6 +42,9 @@ struct DaemonOptions {
   std::function<void(std::chrono::seconds grace)> on_drain;
   // The store can no longer write; on its thread. Nothing is acknowledged afterwards.
   std::function<void(absl::Status)> on_store_failure;
+  // The engine's device failed; on the engine's thread, before any row is answered with it. Must
+  // end the process: after a restart the rows run again.
+  std::function<void(absl::Status)> on_device_failure;
 };
 
 class Daemon {
@@ -73,6 +76,7 @@ class Daemon {
   const DaemonOptions options_;
   // In the order in which they depend on each other.
   const std::shared_ptr<Metrics> metrics_;
+  const std::unique_ptr<EngineObserver> observer_;
   Admission admission_;
   std::unique_ptr<JobStore> store_;
   std::unique_ptr<JobDurations> job_durations_;

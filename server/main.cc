@@ -7,11 +7,9 @@
 
 #include <absl/strings/str_split.h>
 
+#include "server/bench.h"
 #include "server/command_line.h"
 #include "server/serve.h"
-#if MOELIGHT_WITH_BENCH
-#include "server/bench.h"
-#endif
 
 namespace moelight {
 namespace {
@@ -21,16 +19,12 @@ constexpr char kHelp[] =
     "\n"
     "usage: moelightd [serve] [--config FILE] [--set KEY=VALUE]... [--check-config]\n"
     "       moelightd plan    [--config FILE] [--set KEY=VALUE]...\n"
-#if MOELIGHT_WITH_BENCH
-    "       moelightd bench   throughput [--config FILE] ...\n"
-#endif
+    "       moelightd bench   throughput | link [--config FILE] ...\n"
     "       moelightd --version | --help\n"
     "\n"
     "  serve   run the daemon until SIGTERM, SIGINT or the Drain RPC\n"
-    "  plan    load the model and print what would run, as JSON\n"
-#if MOELIGHT_WITH_BENCH
-    "  bench   measure the engine without the RPC layer, as JSON\n"
-#endif
+    "  plan    print what would run and where memory would go, as JSON; loads nothing\n"
+    "  bench   measure the engine without the RPC layer, as JSON; see bench --help\n"
     "\n"
     "  --config FILE     configuration, default config.yaml\n"
     "  --set KEY=VALUE   overrides a key, for example --set engine.cpu_threads=4\n"
@@ -66,9 +60,7 @@ int Main(const std::vector<std::string>& args) {
   if (first == "probe" || first == "doctor") {
     return UsageError(first + " is not part of this version");
   }
-#if MOELIGHT_WITH_BENCH
-  if (first == "bench") return RunBench({args.begin() + 1, args.end()});
-#endif
+  if (first == "bench") return RunBench({args.begin() + 1, args.end()}, ReadEnvironment());
   const absl::StatusOr<CommandLine> line = ParseCommandLine(args);
   if (!line.ok()) return UsageError(std::string(line.status().message()));
   if (line->command == "serve") return RunServe(*line, ReadEnvironment(), MOELIGHT_VERSION);

@@ -96,6 +96,9 @@ void Metrics::SetEngine(const ModelInfo& model, const PlanInfo& plan) {
   for (const MemoryUse& use : plan.memory) {
     GaugeOf("moelight_memory_bytes", {use.tier, use.tag}).Increment(use.bytes);
   }
+  GaugeOf("moelight_host_memory_pinned").Set(plan.host_memory_pinned ? 1 : 0);
+  MutexLock lock(&mutex_);
+  probed_h2d_bytes_per_s_ = plan.probed_h2d_bytes_per_s;
 }
 
 void Metrics::CountRejected(absl::string_view reason) {
@@ -131,6 +134,8 @@ void Metrics::OnStep(const StepStats& stats) {
   transfer_us_ += stats.lane_busy_us[static_cast<int>(Lane::kHostToDevice)] +
                   stats.lane_busy_us[static_cast<int>(Lane::kDeviceToHost)];
   transfer_overlapped_us_ += stats.transfer_overlapped_us;
+  h2d_us_ += stats.lane_busy_us[static_cast<int>(Lane::kHostToDevice)];
+  h2d_bytes_ += stats.h2d_bytes;
 }
 
 void Metrics::OnRequestFinished(const GenerateResult& result, const RequestStats& stats) {
@@ -177,6 +182,11 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
     if (source_ != nullptr) SetLevels(source_());
     GaugeOf("moelight_io_overlap_ratio")
         .Set(transfer_us_ == 0 ? 0 : transfer_overlapped_us_ / transfer_us_);
+    if (probed_h2d_bytes_per_s_ > 0) {
+      const double h2d_seconds = h2d_us_ * kSecondsPerMicrosecond;
+      GaugeOf("moelight_link_bandwidth_ratio")
+          .Set(h2d_seconds == 0 ? 0 : h2d_bytes_ / h2d_seconds / probed_h2d_bytes_per_s_);
+    }
   }
   return registry_.Collect();
 }

@@ -90,6 +90,9 @@ class Metrics final : public prometheus::Collectable, public EngineObserver {
   std::function<MetricLevels()> source_ ABSL_GUARDED_BY(mutex_);
   double transfer_us_ ABSL_GUARDED_BY(mutex_) = 0;             // since the start
   double transfer_overlapped_us_ ABSL_GUARDED_BY(mutex_) = 0;  // of that, beside compute
+  double h2d_us_ ABSL_GUARDED_BY(mutex_) = 0;                  // of that, to the device
+  double h2d_bytes_ ABSL_GUARDED_BY(mutex_) = 0;               // since the start
+  double probed_h2d_bytes_per_s_ ABSL_GUARDED_BY(mutex_) = 0;  // 0: not measured
 };
 
 // Serves /metrics over HTTP on "HOST:PORT" until destroyed, with two threads.

@@ -85,6 +85,13 @@ absl::Span<const MetricRow> Metrics::Rows() {
        {"tier", "tag"},
        {},
        {}},
+      {"moelight_host_memory_pinned",
+       kGauge,
+       "Whether host memory is pinned: 1, or 0 if it is not and copies are slow. Once the model is "
+       "loaded.",
+       {},
+       {},
+       {}},
       // --- Requests ---
       {"moelight_requests_finished_total",
        kCounter,
@@ -165,6 +172,13 @@ absl::Span<const MetricRow> Metrics::Rows() {
        "Bytes moved between host and device.",
        {"direction"},
        {{"h2d"}, {"d2h"}},
+       {}},
+      {"moelight_link_bandwidth_ratio",
+       kGauge,
+       "Rate of copies to the device while they ran, since the start, over the rate probed at the "
+       "start; absent if none was probed.",
+       {},
+       {},
        {}},
   };
   return *rows;

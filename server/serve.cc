@@ -10,6 +10,7 @@
 
 #include <google/protobuf/stubs/logging.h>
 #include <google/protobuf/util/json_util.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
@@ -78,6 +79,8 @@ int RunServe(const CommandLine& line, const Environment& environment, const std:
     if (loading) _exit(0);
   });
   const std::string store_path = config->store_path;
+  absl::StatusOr<std::unique_ptr<CrashMarker>> crash_marker =
+      absl::FailedPreconditionError("not installed yet");
   DaemonOptions options{*std::move(config),
                         version,
                         logger,
@@ -87,12 +90,16 @@ int RunServe(const CommandLine& line, const Environment& environment, const std:
                           // Whatever runs on now could not be kept. The next start finds exactly
                           // what was acknowledged.
                           _exit(Fail(logger, "store_failed", status));
+                        },
+                        [&logger, &crash_marker](const absl::Status& status) {
+                          // A row may have caused it, so it counts as a crash.
+                          (*crash_marker)->Write();
+                          _exit(Fail(logger, "device_failed", status));
                         }};
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Start(std::move(options));
   if (!daemon.ok()) return Fail(logger, "start_failed", daemon.status());
   // After the store was opened, which reads what the last process left, and before any row runs.
-  const absl::StatusOr<std::unique_ptr<CrashMarker>> crash_marker =
-      CrashMarker::Install(store_path);
+  crash_marker = CrashMarker::Install(store_path);
   if (!crash_marker.ok()) return Fail(logger, "start_failed", crash_marker.status());
   if (absl::Status status = (*daemon)->LoadModel(); !status.ok()) {
     return Fail(logger, "load_failed", status);
@@ -116,12 +123,13 @@ int RunPlan(const CommandLine& line, const Environment& environment) {
     return kExitUsage;
   }
   Logger logger(LogLevel::kWarning, LogFormat::kText);
-  const absl::StatusOr<std::unique_ptr<Engine>> engine =
-      Engine::Create(config->engine, logger, nullptr);
-  if (!engine.ok()) return Fail(logger, "load_failed", engine.status());
-  std::cout << "{\"backend\":\"" << (*engine)->plan().backend
-            << "\",\"model\":" << ToJson(ToProto((*engine)->model()))
-            << ",\"plan\":" << ToJson(ToProto((*engine)->plan())) << "}\n";
+  const absl::StatusOr<ModelInfo> model = Engine::Describe(config->engine);
+  if (!model.ok()) return Fail(logger, "plan_failed", model.status());
+  const absl::StatusOr<PlanInfo> plan = Engine::Plan(config->engine);
+  if (!plan.ok()) return Fail(logger, "plan_failed", plan.status());
+  std::cout << "{\"backend\":" << nlohmann::json(plan->backend)
+            << ",\"model\":" << ToJson(ToProto(*model)) << ",\"plan\":" << ToJson(ToProto(*plan))
+            << "}\n";
   return 0;
 }
 

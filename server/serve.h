@@ -16,7 +16,8 @@ using Environment = std::vector<std::pair<std::string, std::string>>;
 // only reads the configuration.
 int RunServe(const CommandLine& line, const Environment& environment, const std::string& version);
 
-// Prints model and plan of the configuration as JSON.
+// Prints model and plan of the configuration, with the memory by tier and tag, as JSON. Nothing is
+// loaded: what does not fit is found out in a moment.
 int RunPlan(const CommandLine& line, const Environment& environment);
 
 }  // namespace moelight

@@ -1,16 +1,21 @@
 // Backend: a device that runs the ops, with its streams and memory.
 //
-// Two exist from the start: `reference` (plain fp32 loops, the oracle of every op test) and `cpu`
-// (vectorized, bf16 weights). A backend is one folder and one row in backends.cc.
+// There are `reference` (plain fp32 loops, the oracle of every op test), `cpu` (vectorized, bf16
+// weights) and `cuda` (one NVIDIA GPU). A backend is one folder and one row in backends.cc.
 //
-// Threads: all ops of one backend are issued by the engine thread; a backend may use threads of its
-// own inside an op.
-// Allocation: in Reserve() only; ops never allocate.
+// Device memory is what AllocateDevice() gave. The tensors and weights of an op lie in it; spans
+// (token ids, positions, block tables) lie in host memory and stay unchanged until the step ends.
+// On a backend of the host both are the same memory.
+//
+// Threads: all ops of one backend are issued by one thread at a time; a backend may use threads of
+// its own inside an op.
+// Allocation: in AllocateDevice(), Reserve() and CreateStream() only; ops never allocate.
 // Errors: ops return errors of the device only. Wrong shapes are our own bugs and CHECKs.
 #ifndef MOELIGHT_ENGINE_BACKEND_BACKEND_H_
 #define MOELIGHT_ENGINE_BACKEND_BACKEND_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -36,17 +41,39 @@ struct TaskTiming {
 class Stream {
  public:
   virtual ~Stream() = default;
-  // Forgets the tasks of the last step. `num_tasks` bounds the indices that follow.
+  // Forgets the tasks of the last step, but for those issued ahead, which are now this step's.
+  // `num_tasks` bounds the indices that follow.
   virtual void BeginStep(int num_tasks) = 0;
+  // From here to EndAhead(), BeginTask() and EndTask() name tasks of the next step, below
+  // `num_tasks`. May be called several times in a step, with the same number.
+  virtual void BeginAhead(int num_tasks) = 0;
+  virtual void EndAhead() = 0;
   // Everything issued between the two belongs to the task.
   virtual void BeginTask(int task) = 0;
   virtual void EndTask(int task) = 0;
-  // Nothing issued here later starts before `task`, issued on `other`, has ended.
+  // Nothing issued here later starts before `task` of this step, issued on `other`, has ended.
   virtual absl::Status WaitFor(const Stream& other, int task) = 0;
+  // Runs `work` on a thread of the host, after everything issued here before and before everything
+  // issued later. `work` must not use the backend of this stream; Synchronize() returns its error.
+  virtual absl::Status RunOnHost(std::function<absl::Status()> work) = 0;
   // Blocks until everything issued here has ended.
   virtual absl::Status Synchronize() = 0;
-  // Valid after Synchronize().
+  // Valid once the task has ended, until the BeginStep() after the next.
   virtual TaskTiming timing(int task) const = 0;
+};
+
+// Memory that is given back when this is destroyed.
+class DeviceBuffer {
+ public:
+  virtual ~DeviceBuffer() = default;
+  virtual char* data() const = 0;
+  virtual int64_t bytes() const = 0;
+};
+
+// Host memory that a device copies at full speed for as long as this lives.
+class PinnedRange {
+ public:
+  virtual ~PinnedRange() = default;
 };
 
 class Backend {
@@ -59,11 +86,26 @@ class Backend {
   virtual DType kv_dtype() const = 0;
   virtual DType embedding_dtype() const = 0;
   virtual const WeightFormat& weight_format() const = 0;
+  // Of the experts' matrices, which are streamed.
+  virtual const WeightFormat& expert_format() const { return weight_format(); }
+
+  // Whether device memory is apart from host memory, so that weights and activations are copied.
+  virtual bool has_device_memory() const { return false; }
+  // Bytes that can be allocated now. 0 without device memory of its own.
+  virtual int64_t free_device_bytes() const { return 0; }
+  // `bytes` of zeroed device memory, aligned to 256. ResourceExhausted naming `name` and the size.
+  virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateDevice(absl::string_view name,
+                                                                       int64_t bytes);
+  // Pins [data, data + bytes). Nothing to do without device memory of its own. ResourceExhausted if
+  // the system does not allow it.
+  virtual absl::StatusOr<std::unique_ptr<PinnedRange>> PinHost(void* data, int64_t bytes);
 
   virtual std::unique_ptr<Stream> CreateStream(Lane lane) = 0;
 
   // Scratch that Reserve() will allocate for these limits, for the memory budget.
   virtual int64_t scratch_bytes(const OpLimits& limits) const = 0;
+  // Pinned host memory that Reserve() will allocate besides, for the budget of the host.
+  virtual int64_t pinned_bytes(const OpLimits&) const { return 0; }
   virtual absl::Status Reserve(const OpLimits& limits) = 0;
 
   virtual absl::Status Embed(const EmbedArgs& args, Stream& stream) = 0;
@@ -75,8 +117,9 @@ class Backend {
   virtual absl::Status MoeFfn(const MoeFfnArgs& args, Stream& stream) = 0;
   virtual absl::Status DenseFfn(const DenseFfnArgs& args, Stream& stream) = 0;
   virtual absl::Status GatherRows(const GatherRowsArgs& args, Stream& stream) = 0;
-  // dst = src; the direction is the stream's lane.
+  // dst = src; the direction is the stream's lane. Host memory must be pinned, or the copy is slow.
   virtual absl::Status Copy(const TensorView& src, const TensorView& dst, Stream& stream) = 0;
+  virtual absl::Status CopyPages(const CopyPagesArgs& args, Stream& stream) = 0;
 };
 
 struct BackendOptions {

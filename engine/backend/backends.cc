@@ -4,11 +4,17 @@
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/cpu_backend.h"
 #include "engine/backend/reference/reference_backend.h"
+#ifdef MOELIGHT_WITH_CUDA
+#include "engine/backend/cuda/cuda_backend.h"
+#endif
 
 namespace moelight {
 
 absl::Span<const BackendEntry> Backends() {
   static constexpr BackendEntry kBackends[] = {
+#ifdef MOELIGHT_WITH_CUDA
+      {"cuda", "one NVIDIA GPU, bf16 weights", /*in_auto=*/true, CreateCudaBackend},
+#endif
       {"cpu", "vectorized, multi-threaded, bf16 weights", /*in_auto=*/true, CreateCpuBackend},
       {"reference", "plain fp32 loops on one thread, for tests", /*in_auto=*/false,
        CreateReferenceBackend},
@@ -22,13 +28,16 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(absl::string_view name,
     return absl::InvalidArgumentError(
         absl::StrCat("num_threads is ", options.num_threads, ", must be at least 1"));
   }
-  // With "auto", the reason that the last one gave is the answer when none can run.
+  // With "auto", a backend that cannot run here, or not with these options, is passed over; the
+  // reason that the last one gave is the answer when none can run.
   absl::Status last_error;
   for (const BackendEntry& entry : Backends()) {
     if (name != entry.name && !(name == "auto" && entry.in_auto)) continue;
     absl::StatusOr<std::unique_ptr<Backend>> backend = entry.create(options);
-    if (backend.ok() || !absl::IsFailedPrecondition(backend.status())) return backend;
     last_error = backend.status();
+    if (!absl::IsFailedPrecondition(last_error) && !absl::IsInvalidArgument(last_error)) {
+      return backend;
+    }
   }
   if (!last_error.ok()) return last_error;
   const auto append_name = [](std::string* out, const BackendEntry& entry) {

@@ -12,17 +12,29 @@ double NowUs() {
 
 }  // namespace
 
-void InlineStream::BeginStep(int num_tasks) { tasks_.assign(num_tasks, TaskRecord()); }
+void InlineStream::BeginStep(int num_tasks) {
+  tasks_.swap(ahead_);
+  tasks_.resize(num_tasks);
+  ahead_.clear();
+  is_ahead_ = false;
+}
+
+void InlineStream::BeginAhead(int num_tasks) {
+  ahead_.resize(num_tasks);
+  is_ahead_ = true;
+}
 
 void InlineStream::BeginTask(int task) {
-  CHECK(record(task).state == TaskState::kNotIssued) << "task " << task << " began twice";
-  tasks_[task] = {TaskState::kRunning, {NowUs(), 0}};
+  TaskRecord& begun = issued(task);
+  CHECK(begun.state == TaskState::kNotIssued) << "task " << task << " began twice";
+  begun = {TaskState::kRunning, {NowUs(), 0}};
 }
 
 void InlineStream::EndTask(int task) {
-  CHECK(record(task).state == TaskState::kRunning) << "task " << task << " is not running";
-  tasks_[task].state = TaskState::kEnded;
-  tasks_[task].timing.end_us = NowUs();
+  TaskRecord& ended = issued(task);
+  CHECK(ended.state == TaskState::kRunning) << "task " << task << " is not running";
+  ended.state = TaskState::kEnded;
+  ended.timing.end_us = NowUs();
 }
 
 absl::Status InlineStream::WaitFor(const Stream& other, int task) {
@@ -34,6 +46,13 @@ absl::Status InlineStream::WaitFor(const Stream& other, int task) {
 }
 
 TaskTiming InlineStream::timing(int task) const { return record(task).timing; }
+
+InlineStream::TaskRecord& InlineStream::issued(int task) {
+  std::vector<TaskRecord>& tasks = is_ahead_ ? ahead_ : tasks_;
+  CHECK(task >= 0 && task < static_cast<int>(tasks.size()))
+      << "task " << task << " of " << tasks.size();
+  return tasks[task];
+}
 
 const InlineStream::TaskRecord& InlineStream::record(int task) const {
   CHECK(task >= 0 && task < static_cast<int>(tasks_.size()))

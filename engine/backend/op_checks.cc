@@ -19,11 +19,11 @@ void CheckOptionalVector(const TensorView& view, DType dtype, int64_t size) {
   if (view.defined()) CheckVector(view, dtype, size);
 }
 
-void CheckWeight(const WeightMatrix& weight, const Backend& backend, int64_t rows, int64_t cols) {
+void CheckWeight(const WeightMatrix& weight, const WeightFormat& format, int64_t rows,
+                 int64_t cols) {
   CHECK(weight.defined());
-  CHECK(weight.format == &backend.weight_format())
-      << "weights are " << weight.format->name << ", the backend reads "
-      << backend.weight_format().name;
+  CHECK(weight.format == &format) << "weights are " << weight.format->name << ", the backend reads "
+                                  << format.name;
   CHECK(weight.num_rows == rows && weight.num_cols == cols)
       << "weight is [" << weight.num_rows << ", " << weight.num_cols << "], expected [" << rows
       << ", " << cols << "]";
@@ -37,10 +37,10 @@ void CheckHeads(const HeadGeometry& heads) {
 }
 
 // Returns the intermediate size.
-int64_t CheckFfn(const FfnWeights& weights, const Backend& backend, int64_t hidden_size) {
+int64_t CheckFfn(const FfnWeights& weights, const WeightFormat& format, int64_t hidden_size) {
   const int64_t intermediate_size = weights.down.num_cols;
-  CheckWeight(weights.gate_up, backend, 2 * intermediate_size, hidden_size);
-  CheckWeight(weights.down, backend, hidden_size, intermediate_size);
+  CheckWeight(weights.gate_up, format, 2 * intermediate_size, hidden_size);
+  CheckWeight(weights.down, format, hidden_size, intermediate_size);
   return intermediate_size;
 }
 
@@ -72,7 +72,7 @@ void CheckRmsNorm(const RmsNormArgs& args, const Backend& backend) {
 }
 
 void CheckMatMul(const MatMulArgs& args, const Backend& backend) {
-  CheckWeight(args.weight, backend, args.weight.num_rows, args.weight.num_cols);
+  CheckWeight(args.weight, backend.weight_format(), args.weight.num_rows, args.weight.num_cols);
   CheckShape(args.x, backend.activation_dtype(), args.x.dim(0), args.weight.num_cols);
   CheckShape(args.y, backend.activation_dtype(), args.x.dim(0), args.weight.num_rows);
 }
@@ -122,17 +122,24 @@ void CheckMoeFfn(const MoeFfnArgs& args, const Backend& backend) {
   CheckShape(args.x, backend.activation_dtype(), num_tokens, hidden_size);
   CheckShape(args.y, backend.activation_dtype(), num_tokens, hidden_size);
   CHECK(!args.experts.empty());
+  if (args.pages.defined()) {
+    CHECK(args.pages.page_bytes >= 256 &&
+          (args.pages.page_bytes & (args.pages.page_bytes - 1)) == 0)
+        << args.pages.page_bytes;
+    CHECK(args.pages.first_slot >= 0 && args.pages.first_slot <= args.pages.num_ring_slots);
+  }
   CheckRouting(args.routing, num_tokens, static_cast<int64_t>(args.experts.size()));
-  const int64_t intermediate_size = CheckFfn(args.experts.front(), backend, hidden_size);
+  const int64_t intermediate_size =
+      CheckFfn(args.experts.front(), backend.expert_format(), hidden_size);
   for (const FfnWeights& expert : args.experts) {
-    CHECK_EQ(CheckFfn(expert, backend, hidden_size), intermediate_size);
+    CHECK_EQ(CheckFfn(expert, backend.expert_format(), hidden_size), intermediate_size);
   }
 }
 
 void CheckDenseFfn(const DenseFfnArgs& args, const Backend& backend) {
   CheckShape(args.x, backend.activation_dtype(), args.x.dim(0), args.x.dim(1));
   CheckShape(args.y, backend.activation_dtype(), args.x.dim(0), args.x.dim(1));
-  CheckFfn(args.weights, backend, args.x.dim(1));
+  CheckFfn(args.weights, backend.weight_format(), args.x.dim(1));
 }
 
 void CheckGatherRows(const GatherRowsArgs& args, const Backend& backend) {
@@ -147,6 +154,11 @@ void CheckGatherRows(const GatherRowsArgs& args, const Backend& backend) {
 void CheckCopy(const TensorView& src, const TensorView& dst) {
   CHECK(src.dtype == dst.dtype && src.num_elements() == dst.num_elements())
       << src.ShapeString() << " to " << dst.ShapeString();
+}
+
+void CheckCopyPages(const CopyPagesArgs& args) {
+  CHECK(args.page_bytes > 0 && args.page_bytes % 4 == 0) << args.page_bytes;
+  CHECK(args.pages.empty() || (args.src != nullptr && args.dst != nullptr));
 }
 
 }  // namespace moelight

@@ -17,6 +17,7 @@ void CheckMoeFfn(const MoeFfnArgs& args, const Backend& backend);
 void CheckDenseFfn(const DenseFfnArgs& args, const Backend& backend);
 void CheckGatherRows(const GatherRowsArgs& args, const Backend& backend);
 void CheckCopy(const TensorView& src, const TensorView& dst);
+void CheckCopyPages(const CopyPagesArgs& args);
 
 }  // namespace moelight
 

@@ -3,7 +3,8 @@
 // "act" is Backend::activation_dtype(). Shapes are row-major. Views that must not alias say so; x
 // and y of one op never alias unless stated. Results for one token do not depend on the other
 // tokens of the call: every op is batch-invariant, bit for bit, which is what makes sampling
-// reproducible.
+// reproducible. The exceptions are MatMul and DenseFfn on cuda: cuBLAS chooses its kernel by the
+// number of rows, so there a row is only the same up to the rounding of f32 sums.
 #ifndef MOELIGHT_ENGINE_BACKEND_OPS_H_
 #define MOELIGHT_ENGINE_BACKEND_OPS_H_
 
@@ -126,12 +127,35 @@ struct FfnWeights {
   WeightMatrix down;     // [hidden_size, intermediate_size]
 };
 
+// Where the pages of one layer's experts lie in device memory: the first `num_resident` for good
+// and in one piece, the others in consecutive slots of a ring, around its end.
+struct WeightPages {
+  const char* storage = nullptr;  // home of the layer's experts: byte 0 of page 0, in host memory
+  int64_t page_bytes = 0;         // a power of two, at least 256
+  int64_t num_resident = 0;
+  const char* resident = nullptr;  // of pages [0, num_resident)
+  const char* ring = nullptr;
+  int64_t num_ring_slots = 0;
+  int64_t first_slot = 0;  // of page num_resident; below num_ring_slots
+
+  bool defined() const { return storage != nullptr; }
+  const char* Address(int64_t page) const {
+    if (page < num_resident) return resident + page * page_bytes;
+    const int64_t slot = first_slot + (page - num_resident);
+    return ring + (slot < num_ring_slots ? slot : slot - num_ring_slots) * page_bytes;
+  }
+};
+
 // y[t] += sum over k of gates[t, k] * Expert(expert_ids[t, k])(x[t]), added in the order of k.
+//
+// With `pages`, WeightMatrix::data of `experts` is the matrix's home in WeightPages::storage; byte
+// b of the storage is read at Address(b / page_bytes) + b % page_bytes. A matrix may go over pages.
 struct MoeFfnArgs {
   TensorView x;  // [num_tokens, hidden_size] act
   Routing routing;
   absl::Span<const FfnWeights> experts;  // [num_experts]
   TensorView y;                          // [num_tokens, hidden_size] act
+  WeightPages pages = {};                // undefined: the matrices are where `experts` says
 };
 
 // y[t] += Ffn(x[t])
@@ -148,10 +172,26 @@ struct GatherRowsArgs {
   TensorView y;                    // [num_rows, row_size] act
 };
 
+// Page dst_page of `dst` = page src_page of `src`, for every pair; one side may be host memory.
+struct PageCopy {
+  int32_t src_page = 0;
+  int32_t dst_page = 0;
+};
+struct CopyPagesArgs {
+  const void* src = nullptr;
+  void* dst = nullptr;
+  int64_t page_bytes = 0;  // a multiple of 4
+  absl::Span<const PageCopy> pages;
+};
+
 // Sizes that bound every call, so that scratch is allocated once.
 struct OpLimits {
-  int64_t max_tokens = 0;
-  int64_t max_sequences = 0;
+  int64_t max_tokens = 0;     // of one call
+  int64_t max_sequences = 0;  // of one call
+  // Of all calls of one step, for the spans that they bring:
+  int64_t max_step_tokens = 0;
+  int64_t max_step_sequences = 0;
+  int64_t max_step_pages = 0;  // entries of block tables, and pages that are copied
   int64_t hidden_size = 0;
   int64_t max_intermediate_size = 0;  // of an expert or a dense layer
   int64_t num_experts = 0;

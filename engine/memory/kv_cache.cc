@@ -12,6 +12,13 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const KvCacheOptions& o
   return std::unique_ptr<KvCache>(new KvCache(options, std::move(arena)));
 }
 
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const KvCacheOptions& options,
+                                                         Backend& backend, int num_threads) {
+  ASSIGN_OR_RETURN(std::unique_ptr<KvCache> cache, Create(options));
+  cache->pinned_ = cache->arena_->Pin(backend, num_threads);
+  return cache;
+}
+
 KvCache::KvCache(const KvCacheOptions& options, std::unique_ptr<Arena> arena)
     : options_(options), arena_(std::move(arena)) {
   for (int32_t i = 0; i < options.num_layers; ++i) {

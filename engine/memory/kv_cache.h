@@ -38,6 +38,9 @@ struct KvCacheOptions {
 
 class KvCache {
  public:
+  // The pages lie in host memory, pinned for `backend` if that copies from there.
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const KvCacheOptions& options,
+                                                         Backend& backend, int num_threads);
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const KvCacheOptions& options);
 
   // Pages that hold `num_tokens` positions.
@@ -54,12 +57,16 @@ class KvCache {
   int64_t num_pages() const { return options_.num_pages; }
   int64_t num_free_pages() const { return static_cast<int64_t>(free_pages_.size()); }
   int32_t page_tokens() const { return options_.page_tokens; }
+  const KvCacheOptions& options() const { return options_; }
+  // OK, or why the system did not allow to pin the pages.
+  const absl::Status& pinned() const { return pinned_; }
 
  private:
   KvCache(const KvCacheOptions& options, std::unique_ptr<Arena> arena);
 
   const KvCacheOptions options_;
   std::unique_ptr<Arena> arena_;
+  absl::Status pinned_;
   std::vector<KvLayerView> layers_;
   // A stack: the page freed last is handed out first, so that only as much memory is ever touched
   // as was in use at once.

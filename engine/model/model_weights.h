@@ -3,10 +3,11 @@
 // The arena has two regions. The first holds what every token needs: embedding, norms, attention,
 // routers, dense layers, LM head. The second, from a page boundary on, holds the experts: layer
 // after layer (each from a page boundary), in a layer expert after expert, of each its gate_up and
-// then its down matrix. So one layer's experts are one range of bytes that can be streamed in pages
-// of any size.
+// then its down matrix. So one layer's experts are one range of bytes that is streamed in pages.
+// On a device with memory of its own, views of the first region point there (DeviceWeights), while
+// experts keep the addresses of their home in the arena.
 //
-// Threads: immutable once loaded. Owns: the arena; all views point into it.
+// Threads: immutable once loaded. Owns: the arena.
 #ifndef MOELIGHT_ENGINE_MODEL_MODEL_WEIGHTS_H_
 #define MOELIGHT_ENGINE_MODEL_MODEL_WEIGHTS_H_
 

@@ -43,6 +43,16 @@ WeightArena& WeightArena::operator=(WeightArena&& other) noexcept {
   return *this;
 }
 
+void WeightArena::Release(char* begin, int64_t bytes) {
+  constexpr uintptr_t kPage = 4096;
+  CHECK(begin >= data_ && begin + bytes <= data_ + bytes_);
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + kPage - 1) / kPage * kPage;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(begin) + bytes) / kPage * kPage;
+  if (first >= last) return;
+  // A hint like the one in Create(): without it the memory stays taken, nothing else changes.
+  (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 WeightArena::~WeightArena() {
   if (mapping_ != nullptr) munmap(mapping_, static_cast<size_t>(mapping_bytes_));
 }

@@ -27,6 +27,10 @@ class WeightArena {
   WeightArena& operator=(WeightArena&& other) noexcept;
   ~WeightArena();
 
+  // Gives the memory of the whole small pages within [begin, begin + bytes) back to the system;
+  // they read as zeros from then on.
+  void Release(char* begin, int64_t bytes);
+
   char* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
 

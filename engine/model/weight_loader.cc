@@ -221,11 +221,13 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(const std::string& fol
   ASSIGN_OR_RETURN(const std::unique_ptr<TensorSource> source,
                    format == LoadFormat::kDummy ? MakeDummySource(config, kDummySeed)
                                                 : OpenCheckpointSource(folder, config));
-  const WeightPlan dry = PlanWeights(config, layout, source->names(), nullptr);
+  const WeightPlan dry = PlanWeights(config, layout, source->names(), nullptr, nullptr);
   RETURN_IF_ERROR(source->Check(dry.parts, logger));
 
-  ASSIGN_OR_RETURN(WeightArena arena, WeightArena::Create(dry.weights.bytes));
-  WeightPlan plan = PlanWeights(config, layout, source->names(), arena.data());
+  const WeightSizes sizes = SizeWeights(config, layout);
+  ASSIGN_OR_RETURN(WeightArena arena, WeightArena::Create(sizes.bytes()));
+  WeightPlan plan =
+      PlanWeights(config, layout, source->names(), arena.data(), arena.data() + sizes.common_bytes);
   PieceLoader loader(*source, CutIntoPieces(plan.parts), arena.bytes(), logger);
   RETURN_IF_ERROR(loader.Run(num_threads));
 

@@ -10,8 +10,6 @@ namespace moelight {
 namespace {
 
 constexpr int64_t kTensorAlignment = 64;  // a cache line, and what WeightFormat::bytes promises
-// Of a layer's experts: a page, so that a layer can be registered, advised or moved by itself.
-constexpr int64_t kLayerAlignment = 4096;
 
 constexpr int64_t RoundUp(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -27,7 +25,7 @@ class Region {
     used_ += RoundUp(bytes, kTensorAlignment);
     return taken;
   }
-  void AlignToLayer() { used_ = RoundUp(used_, kLayerAlignment); }
+  void AlignTo(int64_t alignment) { used_ = RoundUp(used_, alignment); }
   int64_t used() const { return used_; }
 
  private:
@@ -66,11 +64,10 @@ class Planner {
                                      vocab,
                                      {}}},
                                    config_.hidden_size);
-    common_.AlignToLayer();
+    common_.AlignTo(layout_.expert_page_bytes);
   }
 
-  int64_t common_bytes() const { return common_.used(); }
-  int64_t bytes() const { return common_.used() + experts_.used(); }
+  WeightSizes sizes() const { return {common_.used(), experts_.used(), layer_expert_bytes_}; }
   WeightPlan TakePlan() { return std::move(plan_); }
 
  private:
@@ -82,6 +79,7 @@ class Planner {
     const HeadGeometry heads = config_.heads();
     const int64_t hidden = config_.hidden_size;
     LayerWeights weights;
+    layer_expert_bytes_.push_back(0);
     weights.attn_norm = Vector(TensorRole::kNorm, Name(names_.attn_norm, layer), hidden);
     weights.qkv = Matrix(common_,
                          {{TensorRole::kProjection, Name(names_.q, layer), heads.q_size(), {}},
@@ -102,8 +100,10 @@ class Planner {
     }
     weights.router =
         Rows(TensorRole::kRouter, Name(names_.router, layer), DType::kF32, config_.num_experts);
-    experts_.AlignToLayer();
+    const int64_t begin = experts_.used();
     for (int e = 0; e < config_.num_experts; ++e) weights.experts.push_back(Expert(layer, e));
+    experts_.AlignTo(layout_.expert_page_bytes);
+    layer_expert_bytes_.back() = experts_.used() - begin;
     return weights;
   }
 
@@ -145,7 +145,9 @@ class Planner {
 
   WeightMatrix Matrix(Region& region, std::vector<Source> sources, int64_t num_cols) {
     WeightMatrix matrix;
-    matrix.format = layout_.matrix_format;
+    const bool is_expert = &region == &experts_;
+    matrix.format = is_expert && layout_.expert_format != nullptr ? layout_.expert_format
+                                                                  : layout_.matrix_format;
     matrix.num_cols = num_cols;
     for (const Source& source : sources) matrix.num_rows += source.num_rows;
     char* stored = region.Take(matrix.format->bytes(matrix.num_rows, num_cols));
@@ -192,29 +194,39 @@ class Planner {
   const TensorNames& names_;
   Region common_;   // what every token needs
   Region experts_;  // what is chosen per token
+  std::vector<int64_t> layer_expert_bytes_;
   WeightPlan plan_;
 };
+
+void CheckLayout(const WeightLayout& layout) {
+  CHECK(layout.matrix_format != nullptr);
+  CHECK(layout.embedding_dtype == DType::kF32 || layout.embedding_dtype == DType::kBF16);
+  CHECK_EQ(layout.expert_page_bytes % kTensorAlignment, 0);
+}
 
 }  // namespace
 
 WeightPlan PlanWeights(const ModelConfig& config, const WeightLayout& layout,
-                       const TensorNames& names, char* arena) {
-  CHECK(layout.matrix_format != nullptr);
-  CHECK(layout.embedding_dtype == DType::kF32 || layout.embedding_dtype == DType::kBF16);
-  // Where the experts begin is known only once the rest has been measured.
-  Planner measured(config, layout, names, nullptr, nullptr);
-  measured.Run();
-  Planner placed(config, layout, names, arena,
-                 arena == nullptr ? nullptr : arena + measured.common_bytes());
-  placed.Run();
-  WeightPlan plan = placed.TakePlan();
-  plan.weights.bytes = placed.bytes();
+                       const TensorNames& names, char* common, char* experts) {
+  CheckLayout(layout);
+  Planner planner(config, layout, names, common, experts);
+  planner.Run();
+  WeightPlan plan = planner.TakePlan();
+  plan.weights.bytes = planner.sizes().bytes();
   return plan;
 }
 
-int64_t WeightBytes(const ModelConfig& config, const WeightLayout& layout) {
+WeightSizes SizeWeights(const ModelConfig& config, const WeightLayout& layout) {
+  CheckLayout(layout);
   // Sizes do not depend on what the tensors are called.
-  return PlanWeights(config, layout, TensorNames{}, nullptr).weights.bytes;
+  const TensorNames names;
+  Planner planner(config, layout, names, nullptr, nullptr);
+  planner.Run();
+  return planner.sizes();
+}
+
+int64_t WeightBytes(const ModelConfig& config, const WeightLayout& layout) {
+  return SizeWeights(config, layout).bytes();
 }
 
 }  // namespace moelight

@@ -20,11 +20,14 @@
 
 namespace moelight {
 
-// How weights are stored: Backend::weight_format() and Backend::embedding_dtype(). Norms and
-// routers are f32 everywhere.
+// How weights are stored: Backend::weight_format(), expert_format() and embedding_dtype(). Norms
+// and routers are f32 everywhere.
 struct WeightLayout {
   const WeightFormat* matrix_format = nullptr;
-  DType embedding_dtype = DType::kF32;  // f32 or bf16
+  DType embedding_dtype = DType::kF32;          // f32 or bf16
+  const WeightFormat* expert_format = nullptr;  // null: matrix_format
+  int64_t expert_page_bytes =
+      4096;  // each layer's experts begin at a multiple of it; a power of two
 };
 
 // What a tensor does in the model; sets the scale of dummy weights.
@@ -61,12 +64,22 @@ struct WeightPlan {
   std::vector<WeightPart> parts;
 };
 
-// `arena` is zeroed memory of WeightBytes() bytes, aligned as WeightArena is, or null.
-WeightPlan PlanWeights(const ModelConfig& config, const WeightLayout& layout,
-                       const TensorNames& names, char* arena);
+// Exact sizes of the two regions of ModelWeights: every tensor in its stored form, and the gaps
+// between them.
+struct WeightSizes {
+  int64_t common_bytes = 0;                 // a multiple of expert_page_bytes
+  int64_t expert_bytes = 0;                 // with each layer rounded up to whole pages
+  std::vector<int64_t> layer_expert_bytes;  // of each layer, rounded so; 0 for a dense layer
 
-// Exact size of the arena: every tensor in its stored form, and the gaps between them.
+  int64_t bytes() const { return common_bytes + expert_bytes; }
+};
+WeightSizes SizeWeights(const ModelConfig& config, const WeightLayout& layout);
+// Of both regions.
 int64_t WeightBytes(const ModelConfig& config, const WeightLayout& layout);
+
+// The regions are zeroed memory of SizeWeights() bytes, aligned as WeightArena is, or null.
+WeightPlan PlanWeights(const ModelConfig& config, const WeightLayout& layout,
+                       const TensorNames& names, char* common, char* experts);
 
 }  // namespace moelight
 

@@ -44,50 +44,85 @@ Executor::Executor(Backend& backend) {
 }
 
 absl::StatusOr<LaneTimes> Executor::Run(const StepPlan& plan, TaskRunner& runner) {
+  absl::Status issued = Issue(plan, runner);
+  // Also after an error: what has been issued still reads the batch.
+  for (Lane lane : {Lane::kGpu, Lane::kCpu, Lane::kDeviceToHost}) {
+    issued.Update(stream(lane).Synchronize());
+  }
+  // What else the link carried has been used by the tasks above.
+  if (!issued.ok() || num_issued_ahead_ == 0) {
+    issued.Update(stream(Lane::kHostToDevice).Synchronize());
+  }
+  RETURN_IF_ERROR(issued);
+  return Measure(plan);
+}
+
+absl::Status Executor::Issue(const StepPlan& plan, TaskRunner& runner) {
   const int num_tasks = static_cast<int>(plan.tasks.size());
   for (auto& stream : streams_) stream->BeginStep(num_tasks);
-  for (int i = 0; i < num_tasks; ++i) {
+  const int first = num_issued_ahead_;
+  CHECK(first == 0 || first == plan.num_head_tasks);
+  num_issued_ahead_ = 0;
+  for (int i = first; i < num_tasks; ++i) RETURN_IF_ERROR(IssueTask(plan, i, runner));
+  return absl::OkStatus();
+}
+
+absl::Status Executor::IssueTask(const StepPlan& plan, int index, TaskRunner& runner) {
+  const Task& task = plan.tasks[index];
+  const Lane lane = TaskLane(task.kind);
+  for (int32_t before : task.after) {
+    const Lane other = TaskLane(plan.tasks[before].kind);
+    if (other != lane) RETURN_IF_ERROR(stream(lane).WaitFor(stream(other), before));
+  }
+  const int name = task.ahead ? num_issued_ahead_++ : index;
+  if (task.ahead) stream(lane).BeginAhead(plan.num_head_tasks);
+  stream(lane).BeginTask(name);
+  RETURN_IF_ERROR(runner.Run(task, stream(lane)));
+  stream(lane).EndTask(name);
+  if (task.ahead) stream(lane).EndAhead();
+  return absl::OkStatus();
+}
+
+void Executor::CollectTimings(const StepPlan& plan) {
+  last_compute_.swap(compute_);
+  timings_.clear();
+  compute_.clear();
+  transfer_.clear();
+  for (int i = 0; i < static_cast<int>(plan.tasks.size()); ++i) {
     const Task& task = plan.tasks[i];
     const Lane lane = TaskLane(task.kind);
-    for (int32_t before : task.after) {
-      const Lane other = TaskLane(plan.tasks[before].kind);
-      if (other != lane) RETURN_IF_ERROR(stream(lane).WaitFor(stream(other), before));
-    }
-    stream(lane).BeginTask(i);
-    RETURN_IF_ERROR(runner.Run(task, stream(lane)));
-    stream(lane).EndTask(i);
+    timings_.push_back(task.ahead ? TaskTiming() : stream(lane).timing(i));
+    if (!task.ahead) (IsCompute(lane) ? compute_ : transfer_).push_back(timings_.back());
   }
-  for (auto& stream : streams_) RETURN_IF_ERROR(stream->Synchronize());
-  return Measure(plan);
+  MergeIntervals(&compute_);
 }
 
 LaneTimes Executor::Measure(const StepPlan& plan) {
   LaneTimes times;
+  CollectTimings(plan);
   const int num_tasks = static_cast<int>(plan.tasks.size());
-  if (num_tasks == 0) return times;
-  timings_.clear();
-  compute_.clear();
-  double begin_us = 0;
-  double end_us = 0;
-  for (int i = 0; i < num_tasks; ++i) {
-    const Lane lane = TaskLane(plan.tasks[i].kind);
-    const TaskTiming timing = stream(lane).timing(i);
-    begin_us = i == 0 ? timing.begin_us : std::min(begin_us, timing.begin_us);
-    end_us = i == 0 ? timing.end_us : std::max(end_us, timing.end_us);
-    timings_.push_back(timing);
-    if (IsCompute(lane)) compute_.push_back(timing);
+  if (num_tasks == plan.num_head_tasks) return times;
+  double begin_us = timings_[plan.num_head_tasks].begin_us;
+  double end_us = begin_us;
+  for (int i = plan.num_head_tasks; i < num_tasks; ++i) {
+    if (plan.tasks[i].ahead) continue;
+    begin_us = std::min(begin_us, timings_[i].begin_us);
+    end_us = std::max(end_us, timings_[i].end_us);
   }
-  MergeIntervals(&compute_);
   times.step_us = end_us - begin_us;
 
   std::array<double, kNumLanes> lane_free_us;
   lane_free_us.fill(begin_us);
   for (int i = 0; i < num_tasks; ++i) {
     const Task& task = plan.tasks[i];
+    if (task.ahead) continue;
     const int lane = static_cast<int>(TaskLane(task.kind));
     times.busy_us[lane] += timings_[i].end_us - timings_[i].begin_us;
     if (!IsCompute(TaskLane(task.kind))) {
       times.transfer_overlapped_us += OverlapUs(timings_[i], compute_);
+      if (i < plan.num_head_tasks) {
+        times.transfer_overlapped_us += OverlapUs(timings_[i], last_compute_);
+      }
     }
     // A stall is blamed on the edge that was fulfilled last, if it was after the lane became free.
     int cause = lane;
@@ -100,6 +135,10 @@ LaneTimes Executor::Measure(const StepPlan& plan) {
     }
     times.stall_us[lane][cause] += std::max(0.0, timings_[i].begin_us - lane_free_us[lane]);
     lane_free_us[lane] = std::max(lane_free_us[lane], timings_[i].end_us);
+  }
+  MergeIntervals(&transfer_);
+  for (const TaskTiming& interval : compute_) {
+    times.compute_overlapped_us += OverlapUs(interval, transfer_);
   }
   return times;
 }

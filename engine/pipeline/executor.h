@@ -11,6 +11,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/types/span.h>
 
 #include "engine/backend/backend.h"
 #include "engine/pipeline/step_plan.h"
@@ -31,21 +32,33 @@ struct LaneTimes {
   // [lane][cause], as StepStats::lane_stall_us.
   std::array<std::array<double, kNumLanes>, kNumLanes> stall_us = {};
   double transfer_overlapped_us = 0;
+  double compute_overlapped_us = 0;
 };
 
 class Executor {
  public:
   explicit Executor(Backend& backend);
-  // Blocks until the step has ended on every lane.
+  // Blocks until the step has ended on every lane; loads issued ahead for the next step go on. They
+  // count in the books of the step that uses them.
   absl::StatusOr<LaneTimes> Run(const StepPlan& plan, TaskRunner& runner);
+
+  // Of the plan's tasks (zeros for those issued ahead, which are the next step's); until the next
+  // Run().
+  absl::Span<const TaskTiming> timings() const { return timings_; }
 
  private:
   Stream& stream(Lane lane) { return *streams_[static_cast<int>(lane)]; }
+  absl::Status Issue(const StepPlan& plan, TaskRunner& runner);
+  absl::Status IssueTask(const StepPlan& plan, int index, TaskRunner& runner);
+  void CollectTimings(const StepPlan& plan);
   LaneTimes Measure(const StepPlan& plan);
 
   std::array<std::unique_ptr<Stream>, kNumLanes> streams_;
+  int num_issued_ahead_ = 0;  // head tasks of the next step that are under way
   std::vector<TaskTiming> timings_;
-  std::vector<TaskTiming> compute_;  // merged busy intervals of the compute lanes
+  std::vector<TaskTiming> compute_;       // merged busy intervals of the compute lanes
+  std::vector<TaskTiming> transfer_;      // and of the link lanes
+  std::vector<TaskTiming> last_compute_;  // compute_ of the step before, beside which the head ran
 };
 
 }  // namespace moelight

@@ -1,5 +1,7 @@
 #include "engine/pipeline/forward_pass.h"
 
+#include <iterator>
+
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 
@@ -9,131 +11,222 @@ namespace {
 TensorView RowsOf(const TensorView& view, const MicroBatch& part) {
   return view.Rows(part.row_begin, part.row_end);
 }
+TensorView HostRowsOf(const TensorView& view, const MicroBatch& part) {
+  return view.Rows(part.row_begin, part.host_row_end);
+}
+TensorView DeviceRowsOf(const TensorView& view, const MicroBatch& part) {
+  return view.Rows(part.host_row_end, part.row_end);
+}
 
 }  // namespace
 
-ForwardPass::ForwardPass(const ModelConfig& config, const ModelWeights& weights,
-                         TensorView rope_inv_freq, Backend& backend, KvCache& kv_cache,
+ForwardPass::ForwardPass(const ForwardPassParts& parts, const WeightStream& stream,
                          Activations& activations)
-    : config_(config),
-      weights_(weights),
-      rope_inv_freq_(rope_inv_freq),
-      backend_(backend),
-      kv_cache_(kv_cache),
+    : parts_(parts),
+      weight_stream_(stream),
       act_(activations),
-      heads_(config.heads()),
-      attention_scale_(config.attention_scale()) {}
+      heads_(parts.config.heads()),
+      attention_scale_(parts.config.attention_scale()),
+      host_stream_(parts.host.CreateStream(Lane::kCpu)) {
+  if (!parts.weights.layers.back().experts.empty()) {
+    expert_counts_.resize(parts.config.num_experts);
+  }
+}
 
 void ForwardPass::BeginStep(const Batch* batch) {
   CHECK_LE(batch->num_rows(), act_.hidden.dim(0));
   CHECK_LE(batch->num_sequences(), act_.logits.dim(0));
+  CHECK_LE(static_cast<int64_t>(batch->micro_batches().size()), act_.expert_offsets.dim(0));
+  for (const MicroBatch& part : batch->micro_batches()) {
+    CHECK_LE(part.num_rows(), act_.normed.dim(0));
+  }
   batch_ = batch;
   h2d_bytes_ = 0;
   d2h_bytes_ = 0;
 }
 
-absl::Status ForwardPass::Run(const Task& task, Stream& stream) {
-  const MicroBatch& part = batch_->micro_batches()[task.micro_batch];
-  switch (task.kind) {
-    case TaskKind::kEmbed:
-      return Embed(part, stream);
-    case TaskKind::kPreAttn:
-      return PreAttn(task.layer, part, stream);
-    case TaskKind::kOffloadQkv:
-      return OffloadQkv(part, stream);
-    case TaskKind::kAttn:
-      return Attn(task.layer, part, stream);
-    case TaskKind::kLoadHidden:
-      return LoadHidden(part, stream);
-    case TaskKind::kPostAttn:
-      return PostAttn(task.layer, part, stream);
-    case TaskKind::kLogits:
-      return Logits(part, stream);
+void ForwardPass::EndStep() {
+  if (expert_counts_.empty()) return;
+  for (size_t j = 0; j < batch_->micro_batches().size(); ++j) {
+    const int32_t* offsets = act_.expert_offsets.Rows(j, j + 1).as<int32_t>();
+    for (size_t e = 0; e < expert_counts_.size(); ++e) {
+      expert_counts_[e] += offsets[e + 1] - offsets[e];
+    }
   }
-  return absl::InternalError("unknown task kind");
 }
 
-absl::Status ForwardPass::Embed(const MicroBatch& part, Stream& stream) {
-  return backend_.Embed({batch_->token_ids(part), weights_.embed, RowsOf(act_.hidden, part)},
-                        stream);
+ForwardPass::TaskMethod ForwardPass::MethodOf(TaskKind kind) {
+  // In the order of TaskKind.
+  static constexpr TaskMethod kMethods[] = {
+      &ForwardPass::Embed,       &ForwardPass::PreAttn,    &ForwardPass::OffloadQkv,
+      &ForwardPass::Attn,        &ForwardPass::LoadHidden, &ForwardPass::LoadKv,
+      &ForwardPass::DeviceAttn,  &ForwardPass::OffloadKv,  &ForwardPass::PostAttn,
+      &ForwardPass::LoadWeights, &ForwardPass::Logits,     &ForwardPass::OffloadLogits,
+  };
+  static_assert(std::size(kMethods) == kNumTaskKinds);
+  return kMethods[static_cast<int>(kind)];
 }
 
-absl::Status ForwardPass::PreAttn(int32_t layer, const MicroBatch& part, Stream& stream) {
-  const LayerWeights& weights = weights_.layers[layer];
-  const TensorView normed = RowsOf(act_.normed, part);
+absl::Status ForwardPass::Run(const Task& task, Stream& stream) {
+  return (this->*MethodOf(task.kind))(task, batch_->micro_batches()[task.micro_batch], stream);
+}
+
+absl::Status ForwardPass::Embed(const Task&, const MicroBatch& part, Stream& stream) {
+  return parts_.device.Embed(
+      {batch_->token_ids(part), parts_.weights.embed, RowsOf(act_.hidden, part)}, stream);
+}
+
+absl::Status ForwardPass::PreAttn(const Task& task, const MicroBatch& part, Stream& stream) {
+  const LayerWeights& weights = parts_.weights.layers[task.layer];
+  const TensorView normed = act_.normed.Rows(0, part.num_rows());
   const TensorView qkv = RowsOf(act_.qkv_device, part);
-  RETURN_IF_ERROR(backend_.RmsNorm(
-      {RowsOf(act_.hidden, part), weights.attn_norm, config_.rms_norm_eps, normed}, stream));
-  RETURN_IF_ERROR(backend_.MatMul({normed, weights.qkv, qkv, /*accumulate=*/false}, stream));
+  const float epsilon = parts_.config.rms_norm_eps;
+  RETURN_IF_ERROR(parts_.device.RmsNorm(
+      {RowsOf(act_.hidden, part), weights.attn_norm, epsilon, normed}, stream));
+  RETURN_IF_ERROR(parts_.device.MatMul({normed, weights.qkv, qkv, /*accumulate=*/false}, stream));
   QkNormRopeArgs rope;
   rope.qkv = qkv;
   rope.heads = heads_;
   rope.positions = batch_->positions(part);
   rope.q_norm = weights.q_norm;
   rope.k_norm = weights.k_norm;
-  rope.epsilon = config_.rms_norm_eps;
-  rope.inv_freq = rope_inv_freq_;
-  return backend_.QkNormRope(rope, stream);
+  rope.epsilon = epsilon;
+  rope.inv_freq = act_.rope_inv_freq;
+  return parts_.device.QkNormRope(rope, stream);
 }
 
-absl::Status ForwardPass::OffloadQkv(const MicroBatch& part, Stream& stream) {
-  const TensorView source = RowsOf(act_.qkv_device, part);
+absl::Status ForwardPass::OffloadQkv(const Task&, const MicroBatch& part, Stream& stream) {
+  const TensorView source = HostRowsOf(act_.qkv_device, part);
   d2h_bytes_ += source.bytes();
-  return backend_.Copy(source, RowsOf(act_.qkv_host, part), stream);
+  return parts_.device.Copy(source, HostRowsOf(act_.qkv_host, part), stream);
 }
 
-absl::Status ForwardPass::Attn(int32_t layer, const MicroBatch& part, Stream& stream) {
+AttentionArgs ForwardPass::AttentionArgsOf(const TensorView& qkv, const TensorView& out) const {
   AttentionArgs args;
-  args.qkv = RowsOf(act_.qkv_host, part);
+  args.qkv = qkv;
   args.heads = heads_;
-  args.sequences = batch_->attention(part);
-  args.kv = kv_cache_.layer(layer);
   args.scale = attention_scale_;
-  args.sliding_window = config_.sliding_window;
-  args.out = RowsOf(act_.attn_host, part);
-  return backend_.Attention(args, stream);
+  args.sliding_window = parts_.config.sliding_window;
+  args.out = out;
+  return args;
 }
 
-absl::Status ForwardPass::LoadHidden(const MicroBatch& part, Stream& stream) {
-  const TensorView source = RowsOf(act_.attn_host, part);
+absl::Status ForwardPass::Attn(const Task& task, const MicroBatch&, Stream& stream) {
+  return stream.RunOnHost([this, layer = task.layer, micro_batch = task.micro_batch]() {
+    return AttendOnHost(layer, micro_batch);
+  });
+}
+
+absl::Status ForwardPass::AttendOnHost(int32_t layer, int32_t micro_batch) {
+  const MicroBatch& part = batch_->micro_batches()[micro_batch];
+  AttentionArgs args =
+      AttentionArgsOf(HostRowsOf(act_.qkv_host, part), HostRowsOf(act_.attn_host, part));
+  args.sequences = batch_->host_attention(part);
+  args.kv = parts_.kv_cache.layer(layer);
+  return parts_.host.Attention(args, *host_stream_);
+}
+
+absl::Status ForwardPass::LoadHidden(const Task&, const MicroBatch& part, Stream& stream) {
+  const TensorView source = HostRowsOf(act_.attn_host, part);
   h2d_bytes_ += source.bytes();
-  return backend_.Copy(source, RowsOf(act_.attn_device, part), stream);
+  return parts_.device.Copy(source, HostRowsOf(act_.attn_device, part), stream);
 }
 
-absl::Status ForwardPass::PostAttn(int32_t layer, const MicroBatch& part, Stream& stream) {
-  const LayerWeights& weights = weights_.layers[layer];
-  const TensorView hidden = RowsOf(act_.hidden, part);
-  const TensorView normed = RowsOf(act_.normed, part);
-  RETURN_IF_ERROR(backend_.MatMul(
-      {RowsOf(act_.attn_device, part), weights.o, hidden, /*accumulate=*/true}, stream));
-  RETURN_IF_ERROR(
-      backend_.RmsNorm({hidden, weights.ffn_norm, config_.rms_norm_eps, normed}, stream));
-  if (weights.experts.empty()) return backend_.DenseFfn({normed, weights.dense, hidden}, stream);
+absl::Status ForwardPass::LoadKv(const Task& task, const MicroBatch& part, Stream& stream) {
+  const absl::Span<const PageCopy> pages = batch_->kv_loads(part);
+  h2d_bytes_ += static_cast<int64_t>(pages.size()) * kv_page_bytes();
+  return parts_.device.CopyPages(
+      {parts_.kv_cache.layer(task.layer).data, staging(task).data, kv_page_bytes(), pages}, stream);
+}
 
-  const int64_t num_rows = part.num_rows();
+absl::Status ForwardPass::DeviceAttn(const Task& task, const MicroBatch& part, Stream& stream) {
+  AttentionArgs args =
+      AttentionArgsOf(DeviceRowsOf(act_.qkv_device, part), DeviceRowsOf(act_.attn_device, part));
+  args.sequences = batch_->device_attention(part);
+  args.kv = staging(task);
+  return parts_.device.Attention(args, stream);
+}
+
+absl::Status ForwardPass::OffloadKv(const Task& task, const MicroBatch& part, Stream& stream) {
+  const absl::Span<const PageCopy> pages = batch_->kv_offloads(part);
+  d2h_bytes_ += static_cast<int64_t>(pages.size()) * kv_page_bytes();
+  return parts_.device.CopyPages(
+      {staging(task).data, parts_.kv_cache.layer(task.layer).data, kv_page_bytes(), pages}, stream);
+}
+
+absl::Status ForwardPass::PostAttn(const Task& task, const MicroBatch& part, Stream& stream) {
+  const LayerWeights& weights = parts_.weights.layers[task.layer];
+  const TensorView hidden = RowsOf(act_.hidden, part);
+  const TensorView normed = act_.normed.Rows(0, part.num_rows());
+  RETURN_IF_ERROR(parts_.device.MatMul(
+      {RowsOf(act_.attn_device, part), weights.o, hidden, /*accumulate=*/true}, stream));
+  RETURN_IF_ERROR(parts_.device.RmsNorm(
+      {hidden, weights.ffn_norm, parts_.config.rms_norm_eps, normed}, stream));
+  return Ffn(task.layer, normed, hidden, stream);
+}
+
+absl::Status ForwardPass::Ffn(int32_t layer, const TensorView& normed, const TensorView& hidden,
+                              Stream& stream) {
+  const LayerWeights& weights = parts_.weights.layers[layer];
+  if (weights.experts.empty()) {
+    return parts_.device.DenseFfn({normed, weights.dense, hidden}, stream);
+  }
+  const int64_t num_rows = normed.dim(0);
+  const int32_t top_k = parts_.config.num_experts_per_tok;
   Routing routing = act_.routing;
   routing.expert_ids = routing.expert_ids.Rows(0, num_rows);
   routing.gates = routing.gates.Rows(0, num_rows);
   routing.token_slots = routing.token_slots.Rows(0, num_rows);
-  routing.slot_tokens = routing.slot_tokens.Rows(0, num_rows * config_.num_experts_per_tok);
-  RETURN_IF_ERROR(backend_.Router(
-      {normed, weights.router, config_.num_experts_per_tok, config_.norm_topk_prob, routing},
-      stream));
-  return backend_.MoeFfn({normed, routing, weights.experts, hidden}, stream);
+  routing.slot_tokens = routing.slot_tokens.Rows(0, num_rows * top_k);
+  RETURN_IF_ERROR(parts_.device.Router(
+      {normed, weights.router, top_k, parts_.config.norm_topk_prob, routing}, stream));
+  MoeFfnArgs args{normed, routing, weights.experts, hidden, {}};
+  if (parts_.experts != nullptr) args.pages = parts_.experts->pages(layer);
+  return parts_.device.MoeFfn(args, stream);
 }
 
-absl::Status ForwardPass::Logits(const MicroBatch& part, Stream& stream) {
+absl::Status ForwardPass::LoadWeights(const Task& task, const MicroBatch&, Stream& stream) {
+  const int64_t begin = weight_stream_.part_begin(task.layer, task.part);
+  const int64_t end = weight_stream_.part_end(task.layer, task.part);
+  for (const PageRun& run : parts_.experts->Runs(task.layer, begin, end, task.ahead)) {
+    if (run.bytes == 0) continue;
+    h2d_bytes_ += run.bytes;
+    const int64_t num_words = run.bytes / DTypeBytes(DType::kF32);
+    RETURN_IF_ERROR(
+        parts_.device.Copy(TensorView::Make(const_cast<char*>(run.src), DType::kF32, {num_words}),
+                           TensorView::Make(run.dst, DType::kF32, {num_words}), stream));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ForwardPass::Logits(const Task& task, const MicroBatch& part, Stream& stream) {
+  if (!expert_counts_.empty()) {
+    // The routing of the last layer, which is still in place.
+    RETURN_IF_ERROR(parts_.device.Copy(
+        act_.routing.expert_offsets,
+        TensorView::Make(act_.expert_offsets.Rows(task.micro_batch, task.micro_batch + 1).data,
+                         DType::kI32, {parts_.config.num_experts + 1}),
+        stream));
+  }
   const TensorView last_hidden = act_.last_hidden.Rows(part.sequence_begin, part.sequence_end);
-  RETURN_IF_ERROR(backend_.GatherRows(
+  RETURN_IF_ERROR(parts_.device.GatherRows(
       {act_.hidden.Rows(0, batch_->num_rows()),
        batch_->last_rows().subspan(part.sequence_begin, part.num_sequences()), last_hidden},
       stream));
-  RETURN_IF_ERROR(backend_.RmsNorm(
-      {last_hidden, weights_.final_norm, config_.rms_norm_eps, last_hidden}, stream));
-  return backend_.MatMul(
-      {last_hidden, weights_.lm_head, act_.logits.Rows(part.sequence_begin, part.sequence_end),
-       /*accumulate=*/false},
+  RETURN_IF_ERROR(parts_.device.RmsNorm(
+      {last_hidden, parts_.weights.final_norm, parts_.config.rms_norm_eps, last_hidden}, stream));
+  return parts_.device.MatMul(
+      {last_hidden, parts_.weights.lm_head,
+       act_.logits_device.Rows(part.sequence_begin, part.sequence_end), /*accumulate=*/false},
       stream);
+}
+
+absl::Status ForwardPass::OffloadLogits(const Task&, const MicroBatch& part, Stream& stream) {
+  const TensorView source = act_.logits_device.Rows(part.sequence_begin, part.sequence_end);
+  const TensorView target = act_.logits.Rows(part.sequence_begin, part.sequence_end);
+  if (source.data == target.data) return absl::OkStatus();
+  d2h_bytes_ += source.bytes();
+  return parts_.device.Copy(source, target, stream);
 }
 
 }  // namespace moelight

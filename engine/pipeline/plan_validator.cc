@@ -2,7 +2,6 @@
 
 #include <array>
 #include <map>
-#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -10,84 +9,98 @@
 #include <absl/strings/str_cat.h>
 
 #include "engine/base/status_macros.h"
+#include "engine/pipeline/task_accesses.h"
 
 namespace moelight {
 namespace {
 
-// The buffers of Activations that tasks of one micro-batch share. The scratch of device compute is
-// not listed: one lane runs one task at a time.
-enum class Buffer : uint8_t { kHidden, kQkvDevice, kQkvHost, kAttnHost, kAttnDevice, kLogits };
+using TaskKey = std::tuple<TaskKind, int32_t /*layer*/, int32_t /*micro_batch*/, int32_t /*part*/,
+                           bool /*ahead*/>;
 
-struct Access {
-  Buffer buffer;
-  bool writes;
-};
+TaskKey KeyOf(const Task& task) {
+  return {task.kind, task.layer, task.micro_batch, task.part, task.ahead};
+}
 
-absl::Span<const Access> AccessesOf(TaskKind kind) {
-  static constexpr Access kEmbed[] = {{Buffer::kHidden, true}};
-  static constexpr Access kPreAttn[] = {{Buffer::kHidden, false}, {Buffer::kQkvDevice, true}};
-  static constexpr Access kOffload[] = {{Buffer::kQkvDevice, false}, {Buffer::kQkvHost, true}};
-  static constexpr Access kAttn[] = {{Buffer::kQkvHost, false}, {Buffer::kAttnHost, true}};
-  static constexpr Access kLoad[] = {{Buffer::kAttnHost, false}, {Buffer::kAttnDevice, true}};
-  static constexpr Access kPost[] = {{Buffer::kAttnDevice, false}, {Buffer::kHidden, true}};
-  static constexpr Access kLogits[] = {{Buffer::kHidden, false}, {Buffer::kLogits, true}};
-  switch (kind) {
+// The tasks whose results `task` reads.
+std::vector<TaskKey> ProducersOf(const Task& task, const PlanShape& shape) {
+  const int32_t layer = task.layer;
+  const int32_t j = task.micro_batch;
+  const auto of = [j](TaskKind kind, int32_t at) { return TaskKey{kind, at, j, 0, false}; };
+  switch (task.kind) {
     case TaskKind::kEmbed:
-      return kEmbed;
+    case TaskKind::kLoadKv:
+    case TaskKind::kLoadWeights:
+      return {};
     case TaskKind::kPreAttn:
-      return kPreAttn;
+      if (layer == 0) return {of(TaskKind::kEmbed, 0)};
+      return {of(TaskKind::kPostAttn, layer - 1)};
     case TaskKind::kOffloadQkv:
-      return kOffload;
+      return {of(TaskKind::kPreAttn, layer)};
     case TaskKind::kAttn:
-      return kAttn;
+      return {of(TaskKind::kOffloadQkv, layer)};
     case TaskKind::kLoadHidden:
-      return kLoad;
-    case TaskKind::kPostAttn:
-      return kPost;
+      return {of(TaskKind::kAttn, layer)};
+    case TaskKind::kDeviceAttn:
+      if (!shape.load_kv) return {of(TaskKind::kPreAttn, layer)};
+      return {of(TaskKind::kPreAttn, layer), of(TaskKind::kLoadKv, layer)};
+    case TaskKind::kOffloadKv:
+      return {of(TaskKind::kDeviceAttn, layer)};
+    case TaskKind::kPostAttn: {
+      std::vector<TaskKey> keys;
+      if (shape.host_attention) keys.push_back(of(TaskKind::kLoadHidden, layer));
+      if (shape.device_attention) keys.push_back(of(TaskKind::kDeviceAttn, layer));
+      if (!shape.weights.streams(layer)) return keys;
+      for (int32_t part = 0; part < shape.weights.num_parts; ++part) {
+        keys.push_back({TaskKind::kLoadWeights, layer, 0, part, false});
+      }
+      return keys;
+    }
     case TaskKind::kLogits:
-      return kLogits;
+      return {of(TaskKind::kPostAttn, layer)};
+    case TaskKind::kOffloadLogits:
+      return {of(TaskKind::kLogits, layer)};
   }
   return {};
 }
 
-struct TaskKey {
-  TaskKind kind;
-  int32_t layer;
-  int32_t micro_batch;
-  bool operator<(const TaskKey& other) const {
-    return std::tie(kind, layer, micro_batch) <
-           std::tie(other.kind, other.layer, other.micro_batch);
-  }
-};
-
-// The task whose result `task` reads, if any.
-std::optional<TaskKey> ProducerOf(const Task& task) {
-  const int32_t layer = task.layer;
-  const int32_t j = task.micro_batch;
-  switch (task.kind) {
+// How many tasks of a kind the shape needs, those issued ahead apart.
+int64_t NumExpected(TaskKind kind, const PlanShape& shape) {
+  const int64_t n = shape.num_micro_batches;
+  const int64_t units = n * shape.num_layers;
+  switch (kind) {
     case TaskKind::kEmbed:
-      return std::nullopt;
-    case TaskKind::kPreAttn:
-      if (layer == 0) return TaskKey{TaskKind::kEmbed, 0, j};
-      return TaskKey{TaskKind::kPostAttn, layer - 1, j};
-    case TaskKind::kOffloadQkv:
-      return TaskKey{TaskKind::kPreAttn, layer, j};
-    case TaskKind::kAttn:
-      return TaskKey{TaskKind::kOffloadQkv, layer, j};
-    case TaskKind::kLoadHidden:
-      return TaskKey{TaskKind::kAttn, layer, j};
-    case TaskKind::kPostAttn:
-      return TaskKey{TaskKind::kLoadHidden, layer, j};
     case TaskKind::kLogits:
-      return TaskKey{TaskKind::kPostAttn, layer, j};
+    case TaskKind::kOffloadLogits:
+      return n;
+    case TaskKind::kPreAttn:
+    case TaskKind::kPostAttn:
+      return units;
+    case TaskKind::kOffloadQkv:
+    case TaskKind::kAttn:
+    case TaskKind::kLoadHidden:
+      return shape.host_attention ? units : 0;
+    case TaskKind::kDeviceAttn:
+    case TaskKind::kOffloadKv:
+      return shape.device_attention ? units : 0;
+    case TaskKind::kLoadKv:
+      return shape.device_attention && shape.load_kv ? units : 0;
+    case TaskKind::kLoadWeights: {
+      int64_t num_layers = 0;
+      for (int32_t layer = 0; layer < shape.num_layers; ++layer) {
+        num_layers += shape.weights.streams(layer);
+      }
+      return num_layers * shape.weights.num_parts;
+    }
   }
-  return std::nullopt;
+  return 0;
 }
 
 std::string Describe(const StepPlan& plan, int32_t index) {
   const Task& task = plan.tasks[index];
   return absl::StrCat("task ", index, " (", TaskKindName(task.kind), ", layer ", task.layer,
-                      ", micro-batch ", task.micro_batch, ")");
+                      ", micro-batch ", task.micro_batch,
+                      task.kind == TaskKind::kLoadWeights ? absl::StrCat(", part ", task.part) : "",
+                      task.ahead ? ", ahead)" : ")");
 }
 
 // For each task, the set of tasks that have ended when it starts.
@@ -122,10 +135,15 @@ class HappensBefore {
 
 absl::Status CheckTasks(const StepPlan& plan, const PlanShape& shape,
                         std::map<TaskKey, int32_t>* index_of) {
+  std::array<int64_t, kNumTaskKinds> num_of = {};
+  int32_t num_ahead = 0;
   for (int32_t i = 0; i < static_cast<int32_t>(plan.tasks.size()); ++i) {
     const Task& task = plan.tasks[i];
+    const bool is_load = task.kind == TaskKind::kLoadWeights;
     if (task.layer < 0 || task.layer >= shape.num_layers || task.micro_batch < 0 ||
-        task.micro_batch >= shape.num_micro_batches) {
+        task.micro_batch >= shape.num_micro_batches || task.part < 0 ||
+        task.part >= (is_load ? shape.weights.num_parts : 1) ||
+        (is_load && !shape.weights.streams(task.layer))) {
       return absl::InvalidArgumentError(absl::StrCat(Describe(plan, i), " is outside the shape"));
     }
     for (int32_t before : task.after) {
@@ -134,27 +152,74 @@ absl::Status CheckTasks(const StepPlan& plan, const PlanShape& shape,
                                                        before, ", not launched before it"));
       }
     }
-    if (!index_of->emplace(TaskKey{task.kind, task.layer, task.micro_batch}, i).second) {
+    if (!index_of->emplace(KeyOf(task), i).second) {
       return absl::InvalidArgumentError(absl::StrCat(Describe(plan, i), " is there twice"));
     }
+    if (task.ahead &&
+        (!is_load || task.layer != shape.weights.first_layer() || task.part != num_ahead++)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Describe(plan, i), " is not the next load of the next step"));
+    }
+    if (!task.ahead) ++num_of[static_cast<int>(task.kind)];
   }
-  const int64_t num_expected = int64_t{shape.num_micro_batches} * (2 + 5 * shape.num_layers);
-  if (static_cast<int64_t>(plan.tasks.size()) != num_expected) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the plan has ", plan.tasks.size(), " tasks, the shape needs ", num_expected));
+  for (int kind = 0; kind < kNumTaskKinds; ++kind) {
+    const int64_t expected = NumExpected(static_cast<TaskKind>(kind), shape);
+    if (num_of[kind] == expected) continue;
+    return absl::InvalidArgumentError(absl::StrCat("the plan has ", num_of[kind], " tasks ",
+                                                   TaskKindName(static_cast<TaskKind>(kind)),
+                                                   ", the shape needs ", expected));
   }
   return absl::OkStatus();
 }
 
-absl::Status CheckHazards(const StepPlan& plan, const HappensBefore& order) {
+// The head is what a plan of this shape loads ahead for the next, task by task.
+absl::Status CheckHead(const StepPlan& plan, const PlanShape& shape) {
+  int32_t num_ahead = 0;
+  for (const Task& task : plan.tasks) num_ahead += task.ahead;
+  const bool is_none = plan.num_head_tasks == 0 && num_ahead == 0;
+  if (!is_none && (plan.num_head_tasks != shape.weights.num_parts ||
+                   num_ahead != plan.num_head_tasks || shape.weights.first_layer() < 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the plan has ", plan.num_head_tasks, " head tasks and loads ", num_ahead,
+                     " ahead, of ", shape.weights.num_parts, " parts"));
+  }
+  for (int32_t i = 0; i < plan.num_head_tasks; ++i) {
+    const Task& task = plan.tasks[i];
+    if (task.kind == TaskKind::kLoadWeights && task.layer == shape.weights.first_layer() &&
+        task.part == i && !task.ahead && task.after.empty()) {
+      continue;
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(Describe(plan, i), " is not part ", i, " of the head"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckProducers(const StepPlan& plan, const PlanShape& shape,
+                            const std::map<TaskKey, int32_t>& index_of,
+                            const HappensBefore& order) {
+  for (int32_t i = 0; i < static_cast<int32_t>(plan.tasks.size()); ++i) {
+    for (const TaskKey& producer : ProducersOf(plan.tasks[i], shape)) {
+      auto it = index_of.find(producer);
+      if (it != index_of.end() && order.Ordered(it->second, i)) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          Describe(plan, i), " does not wait for ", TaskKindName(std::get<0>(producer)),
+          " of layer ", std::get<1>(producer), ", whose result it reads"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckHazards(const StepPlan& plan, const PlanShape& shape,
+                          const HappensBefore& order) {
   struct Use {
     int32_t task;
     bool writes;
   };
-  std::map<std::pair<Buffer, int32_t>, std::vector<Use>> uses;
+  std::map<Resource, std::vector<Use>> uses;
   for (int32_t i = 0; i < static_cast<int32_t>(plan.tasks.size()); ++i) {
-    for (const Access& access : AccessesOf(plan.tasks[i].kind)) {
-      std::vector<Use>& earlier = uses[{access.buffer, plan.tasks[i].micro_batch}];
+    for (const Access& access : AccessesOf(plan.tasks[i], shape)) {
+      std::vector<Use>& earlier = uses[access.resource];
       for (const Use& use : earlier) {
         if ((use.writes || access.writes) && !order.Ordered(use.task, i)) {
           return absl::InvalidArgumentError(
@@ -168,23 +233,61 @@ absl::Status CheckHazards(const StepPlan& plan, const HappensBefore& order) {
   return absl::OkStatus();
 }
 
+// Every kPostAttn finds its own layer's pages in the ring: what was launched last into each slot.
+absl::Status CheckRing(const StepPlan& plan, const PlanShape& shape) {
+  std::map<int64_t, std::pair<int32_t, int64_t>> content;  // slot -> layer, page; ahead: layer -1
+  for (int32_t i = 0; i < static_cast<int32_t>(plan.tasks.size()); ++i) {
+    const Task& task = plan.tasks[i];
+    const WeightStream& weights = shape.weights;
+    if (task.kind == TaskKind::kLoadWeights) {
+      for (int64_t page = weights.part_begin(task.layer, task.part);
+           page < weights.part_end(task.layer, task.part); ++page) {
+        content[RingSlot(weights, task.layer, page, task.ahead)] = {task.ahead ? -1 : task.layer,
+                                                                    page};
+      }
+    } else if (task.kind == TaskKind::kPostAttn && weights.streams(task.layer)) {
+      for (int64_t page = 0; page < weights.layer_pages[task.layer]; ++page) {
+        auto it = content.find(RingSlot(weights, task.layer, page, false));
+        if (it != content.end() && it->second == std::make_pair(task.layer, page)) continue;
+        return absl::InvalidArgumentError(
+            absl::StrCat(Describe(plan, i), " finds page ", page, " overwritten in the ring"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Every device attention finds its own micro-batch's pages in the staging, and they are still there
+// when they are offloaded.
+absl::Status CheckStaging(const StepPlan& plan, const PlanShape& shape) {
+  std::array<TaskKey, kNumKvStagings> content = {};  // by layer and micro-batch of a kLoadKv
+  for (int32_t i = 0; i < static_cast<int32_t>(plan.tasks.size()); ++i) {
+    const Task& task = plan.tasks[i];
+    const TaskKey unit = {TaskKind::kLoadKv, task.layer, task.micro_batch, 0, false};
+    TaskKey& held = content[KvStagingOf(task, shape.num_micro_batches)];
+    const bool fills =
+        task.kind == TaskKind::kLoadKv || (task.kind == TaskKind::kDeviceAttn && !shape.load_kv);
+    const bool uses = task.kind == TaskKind::kDeviceAttn || task.kind == TaskKind::kOffloadKv;
+    if (fills) held = unit;
+    if (uses && held != unit) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Describe(plan, i), " finds other pages in the KV staging"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ValidatePlan(const StepPlan& plan, const PlanShape& shape) {
   std::map<TaskKey, int32_t> index_of;
   RETURN_IF_ERROR(CheckTasks(plan, shape, &index_of));
+  RETURN_IF_ERROR(CheckHead(plan, shape));
   const HappensBefore order(plan);
-  for (int32_t i = 0; i < static_cast<int32_t>(plan.tasks.size()); ++i) {
-    const std::optional<TaskKey> producer = ProducerOf(plan.tasks[i]);
-    if (!producer) continue;
-    auto it = index_of.find(*producer);
-    if (it == index_of.end() || !order.Ordered(it->second, i)) {
-      return absl::InvalidArgumentError(absl::StrCat(Describe(plan, i), " does not wait for ",
-                                                     TaskKindName(producer->kind), " of layer ",
-                                                     producer->layer, ", whose result it reads"));
-    }
-  }
-  return CheckHazards(plan, order);
+  RETURN_IF_ERROR(CheckProducers(plan, shape, index_of, order));
+  RETURN_IF_ERROR(CheckRing(plan, shape));
+  RETURN_IF_ERROR(CheckStaging(plan, shape));
+  return CheckHazards(plan, shape, order);
 }
 
 }  // namespace moelight

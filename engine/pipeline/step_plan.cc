@@ -1,6 +1,7 @@
 #include "engine/pipeline/step_plan.h"
 
 #include <iterator>
+#include <numeric>
 #include <string>
 
 #include <absl/strings/str_cat.h>
@@ -21,12 +22,24 @@ constexpr KindInfo kKinds[] = {
     {"offload_qkv", Lane::kDeviceToHost},
     {"attn", Lane::kCpu},
     {"load_hidden", Lane::kHostToDevice},
+    {"load_kv", Lane::kHostToDevice},
+    {"device_attn", Lane::kGpu},
+    {"offload_kv", Lane::kDeviceToHost},
     {"post_attn", Lane::kGpu},
+    {"load_weights", Lane::kHostToDevice},
     {"logits", Lane::kGpu},
+    {"offload_logits", Lane::kDeviceToHost},
 };
+static_assert(std::size(kKinds) == kNumTaskKinds);
 
 constexpr Schedule kSchedules[] = {
-    {"serial", "one task at a time, no overlap", BuildSerial},
+    {"cgopipe", "all lanes overlapped, attention on the CPU, weights in pages",
+     /*decode_on_device=*/false, BuildCgopipe},
+    {"serial", "one task at a time, no overlap", /*decode_on_device=*/false, BuildSerial},
+    {"flexgen", "attention on the GPU, KV streamed, weights in one block per layer",
+     /*decode_on_device=*/true, BuildFlexgen},
+    {"flexgen_cpu", "attention on the CPU, overlapped only by one block of weights per layer",
+     /*decode_on_device=*/false, BuildFlexgenCpu},
 };
 
 }  // namespace
@@ -34,6 +47,21 @@ constexpr Schedule kSchedules[] = {
 absl::string_view TaskKindName(TaskKind kind) { return kKinds[static_cast<int>(kind)].name; }
 
 Lane TaskLane(TaskKind kind) { return kKinds[static_cast<int>(kind)].lane; }
+
+int32_t WeightStream::first_layer() const {
+  for (int32_t layer = 0; layer < static_cast<int32_t>(layer_pages.size()); ++layer) {
+    if (streams(layer)) return layer;
+  }
+  return -1;
+}
+
+int64_t WeightStream::first_index(int32_t layer) const {
+  return std::accumulate(layer_pages.begin(), layer_pages.begin() + layer, int64_t{0});
+}
+
+int64_t WeightStream::num_pages() const {
+  return first_index(static_cast<int32_t>(layer_pages.size()));
+}
 
 absl::Span<const Schedule> Schedules() { return kSchedules; }
 

@@ -1,62 +1,92 @@
 #include "engine/pipeline/step_runner.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "engine/base/status_macros.h"
 #include "engine/pipeline/plan_validator.h"
 
 namespace moelight {
+namespace {
 
-absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(const StepRunnerOptions& options,
-                                                               const ModelConfig& config,
-                                                               const ModelWeights& weights,
-                                                               Backend& backend,
-                                                               KvCache& kv_cache) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Activations> activations,
-                   Activations::Create(config, options.activations));
-  return std::unique_ptr<StepRunner>(
-      new StepRunner(options, config, weights, backend, kv_cache, std::move(activations)));
+// A layer's pages go in this many tasks: enough for every micro-batch of usual plans to have its
+// own share between two hidden states, few enough that events cost nothing beside 10 ms of copying.
+constexpr int32_t kWeightPartsPerLayer = 8;
+
+WeightStream MakeWeightStream(const ExpertStore* experts) {
+  WeightStream stream;
+  if (experts == nullptr || experts->options().num_ring_slots == 0) return stream;
+  const int32_t num_layers = static_cast<int32_t>(experts->options().layer_pages.size());
+  int64_t most_pages = 1;
+  for (int32_t layer = 0; layer < num_layers; ++layer) {
+    stream.layer_pages.push_back(experts->options().streamed_pages(layer));
+    most_pages = std::max(most_pages, stream.layer_pages.back());
+  }
+  stream.num_ring_slots = experts->options().num_ring_slots;
+  stream.num_parts = static_cast<int32_t>(std::min<int64_t>(kWeightPartsPerLayer, most_pages));
+  return stream;
 }
 
-StepRunner::StepRunner(const StepRunnerOptions& options, const ModelConfig& config,
-                       const ModelWeights& weights, Backend& backend, KvCache& kv_cache,
-                       std::unique_ptr<Activations> activations)
-    : options_(options),
-      config_(config),
-      rope_inv_freq_(RopeInvFreq(config)),
-      activations_(std::move(activations)),
-      forward_pass_(config, weights,
-                    TensorView::Make(rope_inv_freq_.data(), DType::kF32,
-                                     {static_cast<int64_t>(rope_inv_freq_.size())}),
-                    backend, kv_cache, *activations_),
-      executor_(backend),
-      plans_(options.num_micro_batches + 1) {}
+}  // namespace
 
-absl::StatusOr<const StepPlan*> StepRunner::PlanFor(int32_t num_micro_batches) {
-  std::unique_ptr<StepPlan>& plan = plans_[num_micro_batches];
-  if (plan == nullptr) {
-    const PlanShape shape{config_.num_hidden_layers, num_micro_batches};
-    plan = std::make_unique<StepPlan>(options_.schedule->build(shape));
-    RETURN_IF_ERROR(ValidatePlan(*plan, shape));
+absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(const StepRunnerOptions& options,
+                                                               const ForwardPassParts& parts,
+                                                               TraceRecorder* trace) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Activations> activations,
+                   Activations::Create(parts.config, options.activations, parts.device));
+  return std::unique_ptr<StepRunner>(new StepRunner(options, parts, trace, std::move(activations)));
+}
+
+StepRunner::StepRunner(const StepRunnerOptions& options, const ForwardPassParts& parts,
+                       TraceRecorder* trace, std::unique_ptr<Activations> activations)
+    : options_(options),
+      parts_(parts),
+      trace_(trace),
+      weight_stream_(MakeWeightStream(parts.experts)),
+      activations_(std::move(activations)),
+      forward_pass_(parts_, weight_stream_, *activations_),
+      executor_(parts.device) {}
+
+absl::StatusOr<const StepPlan*> StepRunner::PlanFor(const Batch& batch) {
+  PlanShape shape;
+  shape.num_layers = parts_.config.num_hidden_layers;
+  shape.num_micro_batches = static_cast<int32_t>(batch.micro_batches().size());
+  shape.host_attention = false;
+  for (const MicroBatch& part : batch.micro_batches()) {
+    shape.host_attention |= part.has_host_rows();
+    shape.device_attention |= part.has_device_rows();
+    shape.load_kv |= !batch.kv_loads(part).empty();
   }
-  return plan.get();
+  std::unique_ptr<ShapedPlan>& plan = plans_[{shape.num_micro_batches, shape.host_attention,
+                                              shape.device_attention, shape.load_kv}];
+  if (plan == nullptr) {
+    shape.weights = weight_stream_;
+    auto made = std::make_unique<ShapedPlan>();
+    made->shape = std::move(shape);
+    made->plan = options_.schedule->build(made->shape);
+    RETURN_IF_ERROR(ValidatePlan(made->plan, made->shape));
+    plan = std::move(made);
+  }
+  return &plan->plan;
 }
 
 absl::StatusOr<StepResult> StepRunner::Run(Batch* batch) {
-  batch->Cut(options_.num_micro_batches);
-  ASSIGN_OR_RETURN(const StepPlan* plan,
-                   PlanFor(static_cast<int32_t>(batch->micro_batches().size())));
+  batch->Cut(options_.cut);
+  ASSIGN_OR_RETURN(const StepPlan* plan, PlanFor(*batch));
   forward_pass_.BeginStep(batch);
   StepResult result;
   ASSIGN_OR_RETURN(result.times, executor_.Run(*plan, forward_pass_));
+  forward_pass_.EndStep();
+  if (parts_.experts != nullptr) parts_.experts->EndStep();
+  if (trace_ != nullptr) trace_->RecordStep(*plan, executor_.timings());
   result.h2d_bytes = forward_pass_.h2d_bytes();
   result.d2h_bytes = forward_pass_.d2h_bytes();
   return result;
 }
 
 absl::Span<float> StepRunner::logits(int32_t i) {
-  return absl::MakeSpan(activations_->logits.as<float>() + int64_t{i} * config_.vocab_size,
-                        config_.vocab_size);
+  const int64_t vocab_size = parts_.config.vocab_size;
+  return absl::MakeSpan(activations_->logits.as<float>() + i * vocab_size, vocab_size);
 }
 
 }  // namespace moelight

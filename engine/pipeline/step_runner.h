@@ -1,30 +1,30 @@
 // StepRunner: runs one Batch through the model and gives its logits.
 //
-// Threads: engine thread. Owns the activations, the plans (one per number of micro-batches, built
-// and validated on first use) and the executor; borrows model, backend and KV cache.
+// Threads: engine thread. Owns the activations, the plans (one per shape, built and validated on
+// first use) and the executor; borrows model, backends and KV cache.
 #ifndef MOELIGHT_ENGINE_PIPELINE_STEP_RUNNER_H_
 #define MOELIGHT_ENGINE_PIPELINE_STEP_RUNNER_H_
 
+#include <map>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include <absl/status/statusor.h>
 
 #include "engine/backend/backend.h"
-#include "engine/memory/kv_cache.h"
-#include "engine/model/model_config.h"
-#include "engine/model/model_weights.h"
 #include "engine/pipeline/activations.h"
 #include "engine/pipeline/executor.h"
 #include "engine/pipeline/forward_pass.h"
 #include "engine/pipeline/step_plan.h"
+#include "engine/pipeline/trace.h"
 #include "engine/scheduler/batch.h"
 
 namespace moelight {
 
 struct StepRunnerOptions {
   const Schedule* schedule = nullptr;
-  int32_t num_micro_batches = 1;
+  CutOptions cut;
   ActivationShape activations;
 };
 
@@ -36,31 +36,43 @@ struct StepResult {
 
 class StepRunner {
  public:
+  // `trace` may be null.
   static absl::StatusOr<std::unique_ptr<StepRunner>> Create(const StepRunnerOptions& options,
-                                                            const ModelConfig& config,
-                                                            const ModelWeights& weights,
-                                                            Backend& backend, KvCache& kv_cache);
+                                                            const ForwardPassParts& parts,
+                                                            TraceRecorder* trace);
 
-  // Blocks until the step has ended. Cuts `batch` into micro-batches.
+  // Blocks until the step has ended. Cuts `batch` into micro-batches, which orders its sequences.
   absl::StatusOr<StepResult> Run(Batch* batch);
+
+  // Tokens that the last layer's router gave each expert since the start: [num_experts], or empty
+  // for a dense last layer.
+  const std::vector<int64_t>& expert_counts() const { return forward_pass_.expert_counts(); }
 
   // Logits of the batch's i-th sequence after its last token: [vocab_size], until the next Run. May
   // be overwritten by the caller.
   absl::Span<float> logits(int32_t i);
 
  private:
-  StepRunner(const StepRunnerOptions& options, const ModelConfig& config,
-             const ModelWeights& weights, Backend& backend, KvCache& kv_cache,
+  // A built plan and what it was built for.
+  struct ShapedPlan {
+    PlanShape shape;
+    StepPlan plan;
+  };
+  using PlanKey = std::tuple<int32_t /*micro-batches*/, bool /*host attention*/,
+                             bool /*device attention*/, bool /*load KV*/>;
+
+  StepRunner(const StepRunnerOptions& options, const ForwardPassParts& parts, TraceRecorder* trace,
              std::unique_ptr<Activations> activations);
-  absl::StatusOr<const StepPlan*> PlanFor(int32_t num_micro_batches);
+  absl::StatusOr<const StepPlan*> PlanFor(const Batch& batch);
 
   const StepRunnerOptions options_;
-  const ModelConfig& config_;
-  std::vector<float> rope_inv_freq_;  // [head_dim / 2]
+  const ForwardPassParts parts_;
+  TraceRecorder* const trace_;
+  const WeightStream weight_stream_;
   std::unique_ptr<Activations> activations_;
   ForwardPass forward_pass_;
   Executor executor_;
-  std::vector<std::unique_ptr<StepPlan>> plans_;  // by number of micro-batches
+  std::map<PlanKey, std::unique_ptr<ShapedPlan>> plans_;
 };
 
 }  // namespace moelight

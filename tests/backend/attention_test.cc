@@ -25,16 +25,17 @@ class AttentionTest : public testing::TestWithParam<BackendCase> {
                  << ", window " << shape.sliding_window << ", " << shape.batch.size()
                  << " sequences, first " << shape.batch[0].num_cached << " + "
                  << shape.batch[0].num_new);
-    TestBackend tested(GetParam());
-    TestBackend reference = TestBackend::Reference();
     const PagedAttention setup(shape.heads, shape.page_tokens, shape.sliding_window);
-    ExpectClose(setup.Run(tested, shape.batch), setup.Run(reference, shape.batch),
+    ExpectClose(setup.Run(tested_, shape.batch), setup.Run(reference_, shape.batch),
                 GetParam().tolerance);
   }
+
+  TestBackend tested_{GetParam()};
+  TestBackend reference_ = TestBackend::Reference();
 };
 
 TEST_P(AttentionTest, HeadSizesAndGroups) {
-  for (int32_t head_dim : {16, 24, 32, 64, 80, 128}) {
+  for (int32_t head_dim : {16, 20, 24, 32, 64, 80, 128}) {
     for (int32_t group_size : {1, 2, 4, 8}) {
       const HeadGeometry heads = {2 * group_size, 2, head_dim};
       ExpectLikeReference({heads, 16, 0, {{0, 37}}});
@@ -73,24 +74,21 @@ TEST_P(AttentionTest, MixedBatch) {
 
 // A window lets the scheduler take back pages that no later token sees; their entries are invalid.
 TEST_P(AttentionTest, PagesBeforeTheWindowAreNotRead) {
-  TestBackend tested(GetParam());
-  TestBackend reference = TestBackend::Reference();
   PagedAttention setup({4, 2, 32}, 16, /*sliding_window=*/20);
   const std::vector<NewTokens> batch = {{150, 4}};
-  const Matrix expected = setup.Run(reference, batch);
+  const Matrix expected = setup.Run(reference_, batch);
   setup.set_drop_pages_before_window(true);
-  ExpectClose(setup.Run(tested, batch), expected, GetParam().tolerance);
+  ExpectClose(setup.Run(tested_, batch), expected, GetParam().tolerance);
 }
 
 // The largest score is far from the others, in any key step; weights of the rest vanish.
 TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
-  TestBackend tested(GetParam());
-  TestBackend reference = TestBackend::Reference();
   PagedAttention setup({2, 1, 32}, 16, 0);
   setup.set_query_scale(200.0f);
   const std::vector<NewTokens> batch = {{0, 130}, {200, 1}};
-  const double tolerance = GetParam().isa == "avx512_bf16" ? 0.15 : 1e-4;
-  ExpectClose(setup.Run(tested, batch), setup.Run(reference, batch), tolerance);
+  // Scores in the hundreds, of queries rounded to bf16, are off by about one.
+  const double tolerance = GetParam().tolerance > 1e-3 ? 0.15 : 1e-4;
+  ExpectClose(setup.Run(tested_, batch), setup.Run(reference_, batch), tolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionTest, testing::ValuesIn(BackendCases()),

@@ -1,5 +1,7 @@
 // Goal: MoeFfn and DenseFfn of every variant like the reference, with experts that get no token,
 // sizes that are no multiple of a tile, and more rows than a wave holds.
+#include <cstring>
+
 #include <gtest/gtest.h>
 
 #include "tests/backend/op_harness.h"
@@ -13,7 +15,7 @@ class FfnTest : public testing::TestWithParam<BackendCase> {
                                  int64_t hidden_size, int64_t intermediate_size) const {
     std::vector<PackedFfn> experts;
     for (int64_t e = 0; e < num_experts; ++e) {
-      experts.emplace_back(backend.backend->weight_format(), hidden_size, intermediate_size,
+      experts.emplace_back(backend.backend->expert_format(), hidden_size, intermediate_size,
                            static_cast<uint32_t>(100 + 2 * e));
     }
     return experts;
@@ -24,17 +26,15 @@ class FfnTest : public testing::TestWithParam<BackendCase> {
     RoutingBuffers routing(x.rows, num_experts, num_kept);
     // Both route by the reference, so that a near tie does not compare different experts.
     TestBackend reference = TestBackend::Reference();
-    CHECK(reference.backend
-              ->Router({x.view(), router.view(), static_cast<int32_t>(num_kept), true,
-                        routing.routing()},
-                       *reference.stream)
+    CHECK(reference.ops()
+              .Router({x.view(), router.view(), static_cast<int32_t>(num_kept), true,
+                       routing.routing()})
               .ok());
     const std::vector<PackedFfn> packed = Experts(backend, num_experts, x.cols, intermediate_size);
     std::vector<FfnWeights> weights;
     for (const PackedFfn& expert : packed) weights.push_back(expert.weights());
     Matrix y = RandomMatrix(x.rows, x.cols, 77);
-    CHECK(backend.backend->MoeFfn({x.view(), routing.routing(), weights, y.view()}, *backend.stream)
-              .ok());
+    CHECK(backend.ops().MoeFfn({x.view(), routing.routing(), weights, y.view(), {}}).ok());
     return y;
   }
 
@@ -87,12 +87,90 @@ TEST_P(FfnTest, DenseFfn) {
       Matrix expected = y;
       const PackedFfn packed(tested_.backend->weight_format(), 100, intermediate_size, 8);
       const PackedFfn plain(reference_.backend->weight_format(), 100, intermediate_size, 8);
-      ASSERT_TRUE(
-          tested_.backend->DenseFfn({x.view(), packed.weights(), y.view()}, *tested_.stream).ok());
-      ASSERT_TRUE(reference_.backend
-                      ->DenseFfn({x.view(), plain.weights(), expected.view()}, *reference_.stream)
-                      .ok());
+      ASSERT_TRUE(tested_.ops().DenseFfn({x.view(), packed.weights(), y.view()}).ok());
+      ASSERT_TRUE(reference_.ops().DenseFfn({x.view(), plain.weights(), expected.view()}).ok());
       ExpectClose(y, expected, GetParam().tolerance);
+    }
+  }
+}
+
+// The experts of a layer, one after the other as in a home of weights, behind a page map: pages of
+// 256 bytes, the first third resident, the others in a ring that they go around the end of.
+struct PagedLayer {
+  static constexpr int64_t kPageBytes = 256;
+
+  PagedLayer(const WeightFormat& format, const std::vector<FfnWeights>& whole) {
+    for (const FfnWeights& expert : whole) {
+      for (const WeightMatrix* matrix : {&expert.gate_up, &expert.down}) {
+        const char* data = static_cast<const char*>(matrix->data);
+        storage.insert(storage.end(), data,
+                       data + format.bytes(matrix->num_rows, matrix->num_cols));
+      }
+    }
+    const int64_t num_pages = (static_cast<int64_t>(storage.size()) + kPageBytes - 1) / kPageBytes;
+    storage.resize(num_pages * kPageBytes);
+    pages.page_bytes = kPageBytes;
+    pages.num_resident = num_pages / 3;
+    pages.num_ring_slots = num_pages - pages.num_resident + 3;
+    pages.first_slot = pages.num_ring_slots - 2;
+    resident.assign(pages.num_resident * kPageBytes, '\xff');
+    ring.assign(pages.num_ring_slots * kPageBytes, '\xff');
+    pages.storage = storage.data();
+    pages.resident = resident.data();
+    pages.ring = ring.data();
+    for (int64_t page = 0; page < num_pages; ++page) {
+      std::memcpy(const_cast<char*>(pages.Address(page)), &storage[page * kPageBytes], kPageBytes);
+    }
+    MoveIn(format, whole);
+    // NaN at home, so that reading it shows.
+    storage.assign(storage.size(), '\xff');
+  }
+
+  // Gives the experts their places in `storage`.
+  void MoveIn(const WeightFormat& format, const std::vector<FfnWeights>& whole) {
+    const char* next = storage.data();
+    for (FfnWeights expert : whole) {
+      for (WeightMatrix* matrix : {&expert.gate_up, &expert.down}) {
+        matrix->data = next;
+        next += format.bytes(matrix->num_rows, matrix->num_cols);
+      }
+      experts.push_back(expert);
+    }
+  }
+
+  std::vector<char> storage, resident, ring;
+  std::vector<FfnWeights> experts;
+  WeightPages pages;
+};
+
+TEST_P(FfnTest, PagedExpertsAreLikeWholeOnes) {
+  const struct {
+    int64_t num_experts, num_kept, hidden_size, intermediate_size;
+  } kLayers[] = {{8, 2, 24, 40}, {3, 2, 40, 100}, {4, 1, 128, 300}, {1, 1, 16, 16}};
+  for (const auto& layer : kLayers) {
+    const std::vector<PackedFfn> packed =
+        Experts(tested_, layer.num_experts, layer.hidden_size, layer.intermediate_size);
+    std::vector<FfnWeights> whole;
+    for (const PackedFfn& expert : packed) whole.push_back(expert.weights());
+    PagedLayer paged(tested_.backend->expert_format(), whole);
+    Matrix router = RandomMatrix(layer.num_experts, layer.hidden_size, 5);
+    for (int64_t num_tokens : {1, 7, 65, 300}) {
+      SCOPED_TRACE(testing::Message() << num_tokens << " tokens, " << layer.num_experts
+                                      << " experts, hidden " << layer.hidden_size);
+      Matrix x = RandomMatrix(num_tokens, layer.hidden_size, 6);
+      RoutingBuffers routing(num_tokens, layer.num_experts, layer.num_kept);
+      ASSERT_TRUE(reference_.ops()
+                      .Router({x.view(), router.view(), static_cast<int32_t>(layer.num_kept), true,
+                               routing.routing()})
+                      .ok());
+      Matrix expected = RandomMatrix(num_tokens, layer.hidden_size, 77);
+      Matrix y = expected;
+      ASSERT_TRUE(
+          tested_.ops().MoeFfn({x.view(), routing.routing(), whole, expected.view(), {}}).ok());
+      ASSERT_TRUE(tested_.ops()
+                      .MoeFfn({x.view(), routing.routing(), paged.experts, y.view(), paged.pages})
+                      .ok());
+      ExpectSame(y, expected);
     }
   }
 }
@@ -109,11 +187,9 @@ TEST_P(FfnTest, LargeGatesStayFinite) {
     Matrix x(1, 16);
     x.values.assign(16, 1.0f);
     Matrix y(1, 16);
-    ASSERT_TRUE(
-        tested_.backend
-            ->DenseFfn({x.view(), {packed_gate_up.matrix(), packed_down.matrix()}, y.view()},
-                       *tested_.stream)
-            .ok());
+    ASSERT_TRUE(tested_.ops()
+                    .DenseFfn({x.view(), {packed_gate_up.matrix(), packed_down.matrix()}, y.view()})
+                    .ok());
     const float sum = 16 * BFloat16::FromFloat(size).ToFloat();
     for (float value : y.values) {
       EXPECT_NEAR(value, size > 0 ? sum * sum : 0.0f, 1e-2f * sum * sum);

@@ -1,5 +1,6 @@
 // Goal: the result for a token has the same bits whatever else is in the call, however a prompt is
-// cut into calls, and on any number of threads.
+// cut into calls, and on any number of threads. Dense products by cuBLAS are equal but for
+// rounding.
 #include <numeric>
 
 #include <gtest/gtest.h>
@@ -11,21 +12,30 @@ namespace {
 
 class InvarianceTest : public testing::TestWithParam<BackendCase> {
  protected:
+  // How far dense products of a row may be apart; 0: not one bit.
+  double dense_tolerance() const { return GetParam().has_exact_dense_products ? 0 : 1e-4; }
+
   TestBackend tested_{GetParam()};
 };
 
 constexpr int64_t kBatch = 300;
 
-// Runs `op` on all rows, then on parts of them, and expects the same rows.
+// Runs `op` on all rows, then on parts of them, and expects the same rows; with `tolerance`, close
+// ones.
 template <typename Op>
-void ExpectRowsIndependent(const Matrix& x, const Op& op) {
+void ExpectRowsIndependent(const Matrix& x, const Op& op, double tolerance = 0) {
   const Matrix whole = op(x);
   const std::pair<int64_t, int64_t> kParts[] = {{0, 1},     {299, 300}, {5, 7},   {17, 20},
                                                 {100, 107}, {30, 43},   {50, 66}, {0, 33},
                                                 {100, 229}, {7, 264}};
   for (const auto& [begin, end] : kParts) {
     SCOPED_TRACE(testing::Message() << "rows " << begin << " to " << end);
-    ExpectSame(op(x.Rows(begin, end)), whole.Rows(begin, end));
+    const Matrix part = op(x.Rows(begin, end));
+    if (tolerance > 0) {
+      ExpectClose(part, whole.Rows(begin, end), tolerance);
+    } else {
+      ExpectSame(part, whole.Rows(begin, end));
+    }
   }
 }
 
@@ -34,14 +44,15 @@ TEST_P(InvarianceTest, MatMul) {
     for (int64_t rows : {8, 100, 1000}) {
       const PackedWeight weight(tested_.backend->weight_format(), RandomBf16Matrix(rows, cols, 1));
       for (bool accumulate : {false, true}) {
-        ExpectRowsIndependent(RandomMatrix(kBatch, cols, 2), [&](Matrix x) {
-          Matrix y(x.rows, rows);
-          y.values.assign(y.values.size(), 0.75f);
-          CHECK(tested_.backend
-                    ->MatMul({x.view(), weight.matrix(), y.view(), accumulate}, *tested_.stream)
-                    .ok());
-          return y;
-        });
+        ExpectRowsIndependent(
+            RandomMatrix(kBatch, cols, 2),
+            [&](Matrix x) {
+              Matrix y(x.rows, rows);
+              y.values.assign(y.values.size(), 0.75f);
+              CHECK(tested_.ops().MatMul({x.view(), weight.matrix(), y.view(), accumulate}).ok());
+              return y;
+            },
+            dense_tolerance());
       }
     }
   }
@@ -51,8 +62,7 @@ TEST_P(InvarianceTest, RmsNorm) {
   Matrix weight = RandomMatrix(1, 100, 1);
   ExpectRowsIndependent(RandomMatrix(kBatch, 100, 2), [&](Matrix x) {
     Matrix y(x.rows, x.cols);
-    CHECK(tested_.backend->RmsNorm({x.view(), weight.vector(), 1e-5f, y.view()}, *tested_.stream)
-              .ok());
+    CHECK(tested_.ops().RmsNorm({x.view(), weight.vector(), 1e-5f, y.view()}).ok());
     return y;
   });
 }
@@ -62,28 +72,30 @@ TEST_P(InvarianceTest, RouterAndMoeFfn) {
   std::vector<PackedFfn> experts;
   std::vector<FfnWeights> weights;
   for (uint32_t e = 0; e < 7; ++e) {
-    experts.emplace_back(tested_.backend->weight_format(), 100, 60, 10 * e);
+    experts.emplace_back(tested_.backend->expert_format(), 100, 60, 10 * e);
     weights.push_back(experts.back().weights());
   }
   ExpectRowsIndependent(RandomMatrix(kBatch, 100, 2), [&](Matrix x) {
     RoutingBuffers routing(x.rows, 7, 3);
-    CHECK(tested_.backend
-              ->Router({x.view(), router.view(), 3, true, routing.routing()}, *tested_.stream)
-              .ok());
+    CHECK(tested_.ops().Router({x.view(), router.view(), 3, true, routing.routing()}).ok());
     Matrix y(x.rows, x.cols);
-    CHECK(tested_.backend->MoeFfn({x.view(), routing.routing(), weights, y.view()}, *tested_.stream)
-              .ok());
+    CHECK(tested_.ops().MoeFfn({x.view(), routing.routing(), weights, y.view(), {}}).ok());
     return y;
   });
 }
 
 TEST_P(InvarianceTest, DenseFfn) {
   const PackedFfn ffn(tested_.backend->weight_format(), 40, 100, 1);
-  ExpectRowsIndependent(RandomMatrix(kBatch, 40, 2), [&](Matrix x) {
-    Matrix y(x.rows, x.cols);
-    CHECK(tested_.backend->DenseFfn({x.view(), ffn.weights(), y.view()}, *tested_.stream).ok());
-    return y;
-  });
+  // Another rounding of a sum may round a hidden value to the next bf16.
+  const double ffn_tolerance = dense_tolerance() > 0 ? 2e-3 : 0;
+  ExpectRowsIndependent(
+      RandomMatrix(kBatch, 40, 2),
+      [&](Matrix x) {
+        Matrix y(x.rows, x.cols);
+        CHECK(tested_.ops().DenseFfn({x.view(), ffn.weights(), y.view()}).ok());
+        return y;
+      },
+      ffn_tolerance);
 }
 
 TEST_P(InvarianceTest, PromptInAnyPartsOrTokenByToken) {
@@ -122,10 +134,10 @@ TEST(ThreadInvarianceTest, AnyNumberOfThreads) {
   Matrix x = RandomMatrix(kBatch, 200, 2);
   Matrix product, attended;
   for (int num_threads : {1, 2, 3, 5}) {
-    TestBackend tested({"", num_threads, 0});
+    TestBackend tested({"cpu", "", num_threads});
     const PackedWeight weight(tested.backend->weight_format(), RandomBf16Matrix(513, 200, 1));
     Matrix y(kBatch, 513);
-    ASSERT_TRUE(tested.backend->MatMul({x.view(), weight.matrix(), y.view()}, *tested.stream).ok());
+    ASSERT_TRUE(tested.ops().MatMul({x.view(), weight.matrix(), y.view()}).ok());
     const Matrix out = attention.Run(tested, batch);
     if (num_threads > 1) {
       ExpectSame(y, product);

@@ -15,6 +15,7 @@ std::ostream& operator<<(std::ostream& out, const BackendCase& backend_case) {
 }
 
 std::string BackendCaseName(const BackendCase& backend_case) {
+  if (backend_case.name != "cpu") return backend_case.name;
   return absl::StrCat("cpu_", backend_case.isa, "_", backend_case.num_threads);
 }
 
@@ -23,11 +24,15 @@ std::vector<BackendCase> BackendCases() {
   for (const CpuIsa& isa : CpuIsas()) {
     if (!isa.supported()) continue;
     const double tolerance = isa.name == "avx512_bf16" ? 6e-3 : 1e-5;
-    cases.push_back({std::string(isa.name), 3, tolerance});
+    cases.push_back({"cpu", std::string(isa.name), 3, tolerance});
   }
-  if (cases.empty()) return cases;
-  cases.push_back(cases.back());
-  cases.back().num_threads = 1;
+  if (!cases.empty()) {
+    cases.push_back(cases.back());
+    cases.back().num_threads = 1;
+  }
+  if (CreateBackend("cuda", {}).ok()) {
+    cases.push_back({"cuda", "", 1, 6e-3, /*has_exact_dense_products=*/false});
+  }
   return cases;
 }
 
@@ -35,6 +40,9 @@ OpLimits TestLimits() {
   OpLimits limits;
   limits.max_tokens = 700;
   limits.max_sequences = 80;
+  limits.max_step_tokens = 700;
+  limits.max_step_sequences = 80;
+  limits.max_step_pages = 4000;
   limits.hidden_size = 128;
   limits.max_intermediate_size = 512;
   limits.num_experts = 32;
@@ -55,7 +63,7 @@ TestBackend::TestBackend(absl::string_view name, const BackendOptions& options) 
 }
 
 TestBackend::TestBackend(const BackendCase& backend_case)
-    : TestBackend("cpu", {backend_case.num_threads, backend_case.isa}) {}
+    : TestBackend(backend_case.name, {backend_case.num_threads, backend_case.isa}) {}
 
 TestBackend TestBackend::Reference() { return TestBackend("reference", {}); }
 

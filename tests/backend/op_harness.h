@@ -12,20 +12,25 @@
 #include <gtest/gtest.h>
 
 #include "engine/backend/backend.h"
+#include "tests/backend/device_ops.h"
 
 namespace moelight {
 
 // A backend to hold against the reference.
 struct BackendCase {
+  std::string name;
   std::string isa;  // of the cpu backend
   int num_threads = 1;
   // Relative L2 error: fp32 sums in another order, or activations rounded to bf16.
   double tolerance = 0;
+  // Whether MatMul and DenseFfn give a row the same bits whatever else is in the call.
+  bool has_exact_dense_products = true;
 };
 std::ostream& operator<<(std::ostream& out, const BackendCase& backend_case);
 std::string BackendCaseName(const BackendCase& backend_case);
 
-// Every variant that this machine can run on three threads, and the fastest on one.
+// Every variant of the cpu backend that this machine can run on three threads, and the fastest on
+// one; cuda if there is a GPU.
 std::vector<BackendCase> BackendCases();
 
 // Limits that hold for every test.
@@ -36,8 +41,11 @@ struct TestBackend {
   explicit TestBackend(const BackendCase& backend_case);
   static TestBackend Reference();
 
+  // The ops on host memory.
+  DeviceOps ops() { return DeviceOps(*backend, *stream); }
+
   std::unique_ptr<Backend> backend;
-  std::unique_ptr<Stream> stream;
+  std::unique_ptr<Stream> stream;  // of the gpu lane
 
  private:
   TestBackend(absl::string_view name, const BackendOptions& options);
@@ -61,7 +69,7 @@ struct Matrix {
 Matrix RandomMatrix(int64_t rows, int64_t cols, uint32_t seed, float stddev = 1.0f);
 Matrix RandomBf16Matrix(int64_t rows, int64_t cols, uint32_t seed, float stddev = 1.0f);
 
-// A weight packed in the format of a backend. Fresh memory is zeroed and aligned to 64.
+// A weight packed in the format of a backend. Fresh host memory is zeroed and aligned to 64.
 class PackedWeight {
  public:
   PackedWeight(const WeightFormat& format, Matrix source);

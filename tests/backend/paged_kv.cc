@@ -64,7 +64,7 @@ Matrix PagedAttention::Call(TestBackend& backend, Cache& cache, Matrix qkv,
   args.scale = 1.0f / std::sqrt(static_cast<float>(heads_.head_dim));
   args.sliding_window = sliding_window_;
   args.out = out.view();
-  const absl::Status status = backend.backend->Attention(args, *backend.stream);
+  const absl::Status status = backend.ops().Attention(args);
   CHECK(status.ok()) << status.ToString();
   return out;
 }

@@ -28,9 +28,9 @@ TEST_P(RowOpsTest, Embed) {
     for (const TensorView& view :
          {table.view(), TensorView::Make(table_bf16.data(), DType::kBF16, {50, hidden_size})}) {
       Matrix y(ids.size(), hidden_size);
-      ASSERT_TRUE(tested_.backend->Embed({ids, view, y.view()}, *tested_.stream).ok());
+      ASSERT_TRUE(tested_.ops().Embed({ids, view, y.view()}).ok());
       Matrix expected(ids.size(), hidden_size);
-      ASSERT_TRUE(reference_.backend->Embed({ids, view, expected.view()}, *reference_.stream).ok());
+      ASSERT_TRUE(reference_.ops().Embed({ids, view, expected.view()}).ok());
       ExpectSame(y, expected);
     }
   }
@@ -43,9 +43,9 @@ TEST_P(RowOpsTest, RmsNorm) {
       Matrix weight = RandomMatrix(1, hidden_size, 2);
       Matrix expected(num_tokens, hidden_size);
       RmsNormArgs args = {x.view(), weight.vector(), 1e-5f, expected.view()};
-      ASSERT_TRUE(reference_.backend->RmsNorm(args, *reference_.stream).ok());
+      ASSERT_TRUE(reference_.ops().RmsNorm(args).ok());
       args.y = x.view();  // in place
-      ASSERT_TRUE(tested_.backend->RmsNorm(args, *tested_.stream).ok());
+      ASSERT_TRUE(tested_.ops().RmsNorm(args).ok());
       ExpectClose(x, expected, 1e-6);
     }
   }
@@ -55,8 +55,7 @@ TEST_P(RowOpsTest, RmsNormOfZerosIsZero) {
   Matrix x(3, 40);
   Matrix weight(1, 40);
   weight.values.assign(40, 2.0f);
-  ASSERT_TRUE(
-      tested_.backend->RmsNorm({x.view(), weight.vector(), 1e-5f, x.view()}, *tested_.stream).ok());
+  ASSERT_TRUE(tested_.ops().RmsNorm({x.view(), weight.vector(), 1e-5f, x.view()}).ok());
   ExpectSame(x, Matrix(3, 40));
 }
 
@@ -74,13 +73,9 @@ TEST_P(RowOpsTest, MatMul) {
         Matrix x = RandomMatrix(num_tokens, shape.cols, 4);
         Matrix y = RandomMatrix(num_tokens, shape.rows, 5);
         Matrix expected = y;
-        ASSERT_TRUE(tested_.backend
-                        ->MatMul({x.view(), packed.matrix(), y.view(), accumulate}, *tested_.stream)
-                        .ok());
-        ASSERT_TRUE(reference_.backend
-                        ->MatMul({x.view(), plain.matrix(), expected.view(), accumulate},
-                                 *reference_.stream)
-                        .ok());
+        ASSERT_TRUE(tested_.ops().MatMul({x.view(), packed.matrix(), y.view(), accumulate}).ok());
+        ASSERT_TRUE(
+            reference_.ops().MatMul({x.view(), plain.matrix(), expected.view(), accumulate}).ok());
         SCOPED_TRACE(testing::Message() << num_tokens << " tokens, weight [" << shape.rows << ", "
                                         << shape.cols << "]");
         ExpectClose(y, expected, GetParam().tolerance);
@@ -96,11 +91,8 @@ TEST_P(RowOpsTest, MatMulOfManyRows) {
   Matrix x = RandomMatrix(600, 72, 4);
   Matrix y(600, 80);
   Matrix expected(600, 80);
-  ASSERT_TRUE(
-      tested_.backend->MatMul({x.view(), packed.matrix(), y.view(), false}, *tested_.stream).ok());
-  ASSERT_TRUE(reference_.backend
-                  ->MatMul({x.view(), plain.matrix(), expected.view(), false}, *reference_.stream)
-                  .ok());
+  ASSERT_TRUE(tested_.ops().MatMul({x.view(), packed.matrix(), y.view(), false}).ok());
+  ASSERT_TRUE(reference_.ops().MatMul({x.view(), plain.matrix(), expected.view(), false}).ok());
   ExpectClose(y, expected, GetParam().tolerance);
 }
 
@@ -128,9 +120,9 @@ TEST_P(RowOpsTest, QkNormRope) {
                              .k_norm = norm ? k_norm.vector() : TensorView(),
                              .epsilon = 1e-6f,
                              .inv_freq = inv_freq.vector()};
-      ASSERT_TRUE(tested_.backend->QkNormRope(args, *tested_.stream).ok());
+      ASSERT_TRUE(tested_.ops().QkNormRope(args).ok());
       args.qkv = expected.view();
-      ASSERT_TRUE(reference_.backend->QkNormRope(args, *reference_.stream).ok());
+      ASSERT_TRUE(reference_.ops().QkNormRope(args).ok());
       ExpectClose(qkv, expected, 1e-6);
       // Values are not touched.
       ExpectSame(Matrix(qkv).Rows(0, 0), expected.Rows(0, 0));
@@ -155,9 +147,9 @@ TEST_P(RowOpsTest, QkNormRopeFollowsChangedFrequencies) {
     args.heads = heads;
     args.positions = positions;
     args.inv_freq = inv_freq.vector();
-    ASSERT_TRUE(tested_.backend->QkNormRope(args, *tested_.stream).ok());
+    ASSERT_TRUE(tested_.ops().QkNormRope(args).ok());
     args.qkv = expected.view();
-    ASSERT_TRUE(reference_.backend->QkNormRope(args, *reference_.stream).ok());
+    ASSERT_TRUE(reference_.ops().QkNormRope(args).ok());
     ExpectClose(qkv, expected, 1e-6);
   }
 }
@@ -174,9 +166,9 @@ TEST_P(RowOpsTest, Router) {
           RoutingBuffers expected(num_tokens, num_experts, num_kept);
           RouterArgs args = {x.view(), weight.view(), static_cast<int32_t>(num_kept), normalize,
                              routing.routing()};
-          ASSERT_TRUE(tested_.backend->Router(args, *tested_.stream).ok());
+          ASSERT_TRUE(tested_.ops().Router(args).ok());
           args.routing = expected.routing();
-          ASSERT_TRUE(reference_.backend->Router(args, *reference_.stream).ok());
+          ASSERT_TRUE(reference_.ops().Router(args).ok());
           EXPECT_EQ(routing.expert_ids, expected.expert_ids);
           EXPECT_EQ(routing.expert_offsets, expected.expert_offsets);
           EXPECT_EQ(routing.slot_tokens, expected.slot_tokens);
@@ -193,9 +185,7 @@ TEST_P(RowOpsTest, RouterGroupsTokensByExpert) {
   Matrix x = RandomMatrix(33, 24, 9);
   Matrix weight = RandomMatrix(5, 24, 10);
   RoutingBuffers routing(33, 5, 2);
-  ASSERT_TRUE(tested_.backend
-                  ->Router({x.view(), weight.view(), 2, false, routing.routing()}, *tested_.stream)
-                  .ok());
+  ASSERT_TRUE(tested_.ops().Router({x.view(), weight.view(), 2, false, routing.routing()}).ok());
   EXPECT_EQ(routing.expert_offsets.front(), 0);
   EXPECT_EQ(routing.expert_offsets.back(), 66);
   for (int32_t e = 0; e < 5; ++e) {
@@ -215,9 +205,7 @@ TEST_P(RowOpsTest, RouterTiesGoToTheLowerId) {
   Matrix x = RandomMatrix(4, 16, 9);
   Matrix weight(20, 16);  // all logits are zero
   RoutingBuffers routing(4, 20, 3);
-  ASSERT_TRUE(tested_.backend
-                  ->Router({x.view(), weight.view(), 3, true, routing.routing()}, *tested_.stream)
-                  .ok());
+  ASSERT_TRUE(tested_.ops().Router({x.view(), weight.view(), 3, true, routing.routing()}).ok());
   for (int64_t i = 0; i < 12; ++i) {
     EXPECT_EQ(routing.expert_ids[i], i % 3);
     EXPECT_NEAR(routing.gates[i], 1.0f / 3, 1e-6);
@@ -229,9 +217,7 @@ TEST_P(RowOpsTest, RouterGivesValidIdsForNan) {
   x.values.assign(32, std::numeric_limits<float>::quiet_NaN());
   Matrix weight = RandomMatrix(6, 16, 1);
   RoutingBuffers routing(2, 6, 2);
-  ASSERT_TRUE(tested_.backend
-                  ->Router({x.view(), weight.view(), 2, true, routing.routing()}, *tested_.stream)
-                  .ok());
+  ASSERT_TRUE(tested_.ops().Router({x.view(), weight.view(), 2, true, routing.routing()}).ok());
   for (int32_t id : routing.expert_ids) {
     EXPECT_GE(id, 0);
     EXPECT_LT(id, 6);
@@ -242,12 +228,12 @@ TEST_P(RowOpsTest, GatherRowsAndCopy) {
   Matrix x = RandomMatrix(9, 33, 1);
   const std::vector<int32_t> rows = {8, 0, 0, 5};
   Matrix y(4, 33);
-  ASSERT_TRUE(tested_.backend->GatherRows({x.view(), rows, y.view()}, *tested_.stream).ok());
+  ASSERT_TRUE(tested_.ops().GatherRows({x.view(), rows, y.view()}).ok());
   for (size_t i = 0; i < rows.size(); ++i) {
     ExpectSame(y.Rows(i, i + 1), x.Rows(rows[i], rows[i] + 1));
   }
   Matrix copy(9, 33);
-  ASSERT_TRUE(tested_.backend->Copy(x.view(), copy.view(), *tested_.stream).ok());
+  ASSERT_TRUE(tested_.ops().Copy(x.view(), copy.view()).ok());
   ExpectSame(copy, x);
 }
 
@@ -256,9 +242,8 @@ TEST_P(RowOpsTest, NoTokensIsNoWork) {
   Matrix y(0, 40);
   Matrix norm(1, 24);
   const PackedWeight weight(tested_.backend->weight_format(), RandomBf16Matrix(40, 24, 1));
-  EXPECT_TRUE(tested_.backend->MatMul({x.view(), weight.matrix(), y.view()}, *tested_.stream).ok());
-  EXPECT_TRUE(
-      tested_.backend->RmsNorm({x.view(), norm.vector(), 1e-5f, x.view()}, *tested_.stream).ok());
+  EXPECT_TRUE(tested_.ops().MatMul({x.view(), weight.matrix(), y.view()}).ok());
+  EXPECT_TRUE(tested_.ops().RmsNorm({x.view(), norm.vector(), 1e-5f, x.view()}).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RowOpsTest, testing::ValuesIn(BackendCases()),

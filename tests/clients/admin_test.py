@@ -1,5 +1,6 @@
 """AdminService and /metrics from a foreign client."""
 
+import json
 import subprocess
 import shutil
 import urllib.request
@@ -31,10 +32,17 @@ class AdminTest(DaemonTest):
         self.assertGreater(plan.num_kv_pages, 0)
         self.assertIn("weights", {use.tag for use in plan.memory})
 
-    def test_traces_are_not_in_this_version(self):
+    def test_a_trace_is_json(self):
         from moelight.v1 import admin_pb2 as pb
-        self.assert_code(grpc.StatusCode.UNIMPLEMENTED, self.unary, SERVICE + "StartTrace",
-                         pb.StartTraceRequest(), pb.StartTraceResponse)
+        self.assert_code(grpc.StatusCode.INVALID_ARGUMENT, self.unary, SERVICE + "StartTrace",
+                         pb.StartTraceRequest(num_steps=1001), pb.StartTraceResponse)
+        self.unary(SERVICE + "StartTrace", pb.StartTraceRequest(num_steps=4),
+                   pb.StartTraceResponse)
+        trace = json.loads(self.unary(SERVICE + "StopTrace", pb.StopTraceRequest(),
+                                      pb.StopTraceResponse).trace_json)
+        self.assertIn("traceEvents", trace)
+        self.assert_code(grpc.StatusCode.FAILED_PRECONDITION, self.unary, SERVICE + "StopTrace",
+                         pb.StopTraceRequest(), pb.StopTraceResponse)
 
     def test_metrics_are_served_and_pass_promtool(self):
         url = "http://127.0.0.1:%d/metrics" % self.daemon.metrics_port

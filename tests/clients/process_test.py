@@ -35,7 +35,7 @@ class ProcessTest(unittest.TestCase):
         good = os.path.join(ROOT, "config.yaml")
         self.assertEqual(self.run_daemon("serve", "--config", good, "--check-config").returncode, 0)
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-            file.write("server:\n  listn: x\nengine:\n  device: cuda\n")
+            file.write("server:\n  listn: x\nengine:\n  device: tpu\n")
             file.flush()
             result = self.run_daemon("--config", file.name, "--check-config")
         self.assertEqual(result.returncode, 2)

@@ -265,6 +265,7 @@ TEST_P(EngineTest, CancelRightAfterSubmitIsNotLost) {
   for (Collector& collector : collectors) {
     EXPECT_EQ(collector.Wait().status.code(), absl::StatusCode::kCancelled);
   }
+  // At once: the place was given back before the answer, which was the other way round once.
   EXPECT_EQ(engine_->Stats().num_queued, 0);
 }
 

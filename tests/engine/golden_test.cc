@@ -1,5 +1,6 @@
 // Goal: checkpoints give the logits and greedy tokens of the Hugging Face reference, on every
-// backend, whatever the cut into micro-batches and the mix of prompts and decode tokens.
+// backend and under every schedule, whatever the cut into micro-batches and the mix of prompts and
+// decode tokens, with weights streamed in tiny pages.
 //
 // Tolerances (design section 8): relative L2 of logits <= 1e-4 (fp32) or 2e-2 (bf16); greedy tokens
 // equal up to the first token whose margin is below 0.005 (fp32) or 0.1 (bf16).
@@ -20,48 +21,78 @@
 
 #include "engine/backend/backend.h"
 #include "engine/engine_plan.h"
+#include "engine/memory/device_weights.h"
 #include "engine/model/model_config.h"
 #include "engine/model/safetensors.h"
 #include "engine/model/weight_loader.h"
 #include "engine/pipeline/step_runner.h"
 #include "engine/scheduler/scheduler.h"
+#include "tests/testing/accelerator_double.h"
 
 namespace moelight {
 namespace {
 
-// Everything below the engine's queue, for one checkpoint on one backend.
+constexpr int32_t kMaxSequences = 64;
+
+// How a checkpoint is run.
+struct Setting {
+  const char* device;
+  const char* schedule;
+  int num_micro_batches;
+  double logits;  // tolerances
+  double margin;
+};
+
+// Everything below the engine's queue, for one checkpoint. Its parts refer to each other: it never
+// moves.
 struct Model {
   ModelConfig config;
   std::unique_ptr<Backend> backend;
-  std::unique_ptr<ModelWeights> weights;
+  std::unique_ptr<Backend> host_backend;
+  EnginePlan plan;
+  std::unique_ptr<DeviceWeights> weights;
   std::unique_ptr<KvCache> kv_cache;
   std::unique_ptr<StepRunner> runner;
 
-  static Model Load(const std::string& folder, const std::string& device, int kv_page_tokens) {
-    Model m;
-    m.config = *LoadModelConfig(folder);
-    m.backend = *CreateBackend(device, {.num_threads = 2, .isa = ""});
+  Model(const std::string& folder, const Setting& setting) {
+    config = *LoadModelConfig(folder);
+    const bool is_double = setting.device == std::string("double");
+    backend = is_double ? MakeAcceleratorDouble()
+                        : *CreateBackend(setting.device, {.num_threads = 2, .isa = ""});
+    if (backend->has_device_memory()) {
+      host_backend = *CreateBackend(is_double ? "reference" : "cpu", {.num_threads = 2, .isa = ""});
+    }
     EngineOptions options;
     options.host_memory_bytes = int64_t{1} << 30;
-    options.max_running_sequences = 64;
-    options.max_step_tokens = 2048;
-    options.kv_page_tokens = kv_page_tokens;
-    EnginePlan plan = *MakeEnginePlan(options, m.config, *m.backend);
-    m.weights =
-        *LoadWeights(folder, m.config, {&m.backend->weight_format(), m.backend->embedding_dtype()},
-                     LoadFormat::kSafetensors, 2, Logger::Null());
-    EXPECT_TRUE(m.backend->Reserve(plan.op_limits).ok());
-    m.kv_cache = *KvCache::Create(plan.kv_cache);
-    return m;
+    options.gpu_memory_bytes = int64_t{1} << 30;
+    options.schedule = setting.schedule;
+    options.max_running_sequences = kMaxSequences;
+    options.num_micro_batches = setting.num_micro_batches;
+    options.kv_page_tokens = 5;  // boundaries fall in odd places
+    // Tiny: every layer is many pages, and matrices go over their ends.
+    options.weight_page_bytes = 4096;
+    plan = *MakeEnginePlan(options, config, *backend, host_backend.get());
+    if (backend->has_device_memory()) ShrinkExpertMemory();
+    weights = *DeviceWeights::Create(
+        config, plan.weights, plan.experts,
+        *LoadWeights(folder, config, plan.weights, LoadFormat::kSafetensors, 2, Logger::Null()),
+        *backend);
+    EXPECT_TRUE(backend->Reserve(plan.op_limits).ok());
+    if (host_backend != nullptr) {
+      EXPECT_TRUE(host_backend->Reserve(plan.host_op_limits).ok());
+    }
+    kv_cache = *KvCache::Create(plan.kv_cache, *backend, 2);
+    runner = *StepRunner::Create({plan.schedule, plan.cut, plan.activations},
+                                 {config, weights->weights(), weights->experts(), *backend,
+                                  host_backend != nullptr ? *host_backend : *backend, *kv_cache},
+                                 nullptr);
   }
-  // `config` must stay where it is from here on.
-  void MakeRunner(int num_micro_batches) {
-    EngineOptions options;
-    options.host_memory_bytes = int64_t{1} << 30;
-    options.max_running_sequences = 64;
-    EnginePlan plan = *MakeEnginePlan(options, config, *backend);
-    runner = *StepRunner::Create({plan.schedule, num_micro_batches, plan.activations}, config,
-                                 *weights, *backend, *kv_cache);
+  // Room for a layer and a half: little is resident, and the ring is short.
+  void ShrinkExpertMemory() {
+    const std::vector<int64_t> layer_pages = plan.experts.layer_pages;
+    plan.experts =
+        *PlanExpertStore(plan.experts.page_bytes, layer_pages,
+                         *std::max_element(layer_pages.begin(), layer_pages.end()) * 3 / 2);
   }
   void Admit(Sequence* sequence) {
     ASSERT_TRUE(kv_cache->Grow(sequence->max_tokens_total, &sequence->block_table));
@@ -92,25 +123,20 @@ class RelativeL2 {
   double norm_ = 0;
 };
 
-struct Tolerance {
-  const char* device;
-  double logits;
-  double margin;
-};
-void PrintTo(const Tolerance& t, std::ostream* out) { *out << t.device; }
+void PrintTo(const Setting& setting, std::ostream* out) {
+  *out << setting.device << " " << setting.schedule << " n" << setting.num_micro_batches;
+}
 
-using Parameters = std::tuple<std::string, Tolerance, int /*micro-batches*/>;
+using Parameters = std::tuple<std::string, Setting>;
 
 class GoldenTest : public testing::TestWithParam<Parameters> {
  protected:
   void SetUp() override {
     folder_ = absl::StrCat(MOELIGHT_SOURCE_DIR, "/tests/data/models/", std::get<0>(GetParam()));
-    tolerance_ = std::get<1>(GetParam());
+    setting_ = std::get<1>(GetParam());
     std::ifstream file(folder_ + "/golden.json");
     golden_ = nlohmann::json::parse(file);
-    // Pages of 5 positions: boundaries fall in odd places.
-    model_ = Model::Load(folder_, tolerance_.device, 5);
-    model_.MakeRunner(std::get<2>(GetParam()));
+    model_.emplace(folder_, setting_);
     file_.emplace(*File::Open(folder_ + "/golden.safetensors"));
     tensors_ = *ReadSafetensorsHeader(*file_);
   }
@@ -125,21 +151,30 @@ class GoldenTest : public testing::TestWithParam<Parameters> {
     return values;
   }
 
-  // Runs `batch` and compares the logits of its sequences with the rows of `want`.
-  void ExpectLogits(Batch* batch, const std::vector<float>& want) {
-    ASSERT_TRUE(model_.runner->Run(batch).ok());
+  // Runs all in one batch and compares their logits with the rows of `want`.
+  void ExpectLogits(std::deque<Sequence>* sequences, const std::vector<float>& want) {
+    Batch batch;
+    for (Sequence& sequence : *sequences) {
+      model_->Admit(&sequence);
+      batch.Add(&sequence);
+    }
+    ASSERT_TRUE(model_->runner->Run(&batch).ok());
     RelativeL2 error;
-    for (int32_t i = 0; i < batch->num_sequences(); ++i) {
-      error.Add(model_.runner->logits(i), &want[i * model_.config.vocab_size]);
+    for (int32_t i = 0; i < batch.num_sequences(); ++i) {
+      // The batch is in an order of its own.
+      const auto it = std::find_if(sequences->begin(), sequences->end(),
+                                   [&](const Sequence& s) { return &s == batch.sequence(i); });
+      error.Add(model_->runner->logits(i),
+                &want[(it - sequences->begin()) * model_->config.vocab_size]);
     }
     RecordProperty("relative_l2", absl::StrCat(error.value()));
-    EXPECT_LE(error.value(), tolerance_.logits);
+    EXPECT_LE(error.value(), setting_.logits);
   }
 
   std::string folder_;
-  Tolerance tolerance_ = {};
+  Setting setting_ = {};
   nlohmann::json golden_;
-  Model model_;
+  std::optional<Model> model_;
   std::optional<File> file_;  // golden.safetensors
   TensorMap tensors_;
 };
@@ -147,13 +182,8 @@ class GoldenTest : public testing::TestWithParam<Parameters> {
 TEST_P(GoldenTest, LogitsAfterThePrompt) {
   const std::vector<float> want = Reference("last_logits");
   std::deque<Sequence> sequences;
-  Batch batch;
-  for (const auto& prompt : Prompts()) {
-    sequences.push_back(MakeSequence(prompt, 1));
-    model_.Admit(&sequences.back());
-    batch.Add(&sequences.back());
-  }
-  ExpectLogits(&batch, want);
+  for (const auto& prompt : Prompts()) sequences.push_back(MakeSequence(prompt, 1));
+  ExpectLogits(&sequences, want);
 }
 
 // Every prefix of the first prompt as a sequence of its own.
@@ -161,13 +191,10 @@ TEST_P(GoldenTest, LogitsAfterEveryToken) {
   const std::vector<float> want = Reference("full_logits_0");
   const std::vector<TokenId> prompt = Prompts()[0];
   std::deque<Sequence> sequences;
-  Batch batch;
   for (size_t length = 1; length <= prompt.size(); ++length) {
     sequences.push_back(MakeSequence({prompt.begin(), prompt.begin() + length}, 1));
-    model_.Admit(&sequences.back());
-    batch.Add(&sequences.back());
   }
-  ExpectLogits(&batch, want);
+  ExpectLogits(&sequences, want);
 }
 
 // Sequences join one by one, so that prompts and decode tokens share steps.
@@ -176,7 +203,7 @@ TEST_P(GoldenTest, GreedyTokens) {
   const std::vector<std::vector<double>> margins = golden_["margin"];
   const auto prompts = Prompts();
   std::deque<Sequence> sequences;
-  Scheduler scheduler({64, 2048}, *model_.kv_cache);
+  Scheduler scheduler({kMaxSequences, 2048}, *model_->kv_cache);
   Batch batch;
   size_t num_done = 0;
   for (int step = 0; num_done < prompts.size(); ++step) {
@@ -185,10 +212,10 @@ TEST_P(GoldenTest, GreedyTokens) {
       scheduler.Add(&sequences.back());
     }
     scheduler.NextBatch(&batch);
-    ASSERT_TRUE(model_.runner->Run(&batch).ok());
+    ASSERT_TRUE(model_->runner->Run(&batch).ok());
     scheduler.StepDone(batch);
     for (int32_t i = 0; i < batch.num_sequences(); ++i) {
-      const absl::Span<float> logits = model_.runner->logits(i);
+      const absl::Span<float> logits = model_->runner->logits(i);
       Sequence* sequence = batch.sequence(i);
       sequence->tokens.push_back(
           static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
@@ -199,7 +226,7 @@ TEST_P(GoldenTest, GreedyTokens) {
   }
   int num_compared = 0;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    for (size_t t = 0; t < want[i].size() && margins[i][t] > tolerance_.margin; ++t) {
+    for (size_t t = 0; t < want[i].size() && margins[i][t] > setting_.margin; ++t) {
       ASSERT_EQ(sequences[i].tokens[prompts[i].size() + t], want[i][t])
           << "prompt " << i << ", token " << t << ", margin " << margins[i][t];
       ++num_compared;
@@ -210,15 +237,32 @@ TEST_P(GoldenTest, GreedyTokens) {
   EXPECT_GE(num_compared, 8);
 }
 
+// The backends that this machine can run: the host's with the one schedule that means something
+// there, devices with every schedule.
+std::vector<Setting> Settings() {
+  std::vector<Setting> settings;
+  for (int n : {1, 3}) {
+    settings.push_back({"reference", "serial", n, 1e-4, 0.005});
+    settings.push_back({"cpu", "serial", n, 2e-2, 0.1});
+  }
+  const bool has_gpu = CreateBackend("cuda", {}).ok();
+  for (const Schedule& schedule : Schedules()) {
+    for (int n : {1, 2, 5, 16}) {
+      settings.push_back({"double", schedule.name.data(), n, 1e-4, 0.005});
+      if (has_gpu) settings.push_back({"cuda", schedule.name.data(), n, 2e-2, 0.1});
+    }
+  }
+  return settings;
+}
+
 INSTANTIATE_TEST_SUITE_P(Checkpoints, GoldenTest,
                          testing::Combine(testing::Values("mixtral", "mixtral-sw", "qwen3_moe"),
-                                          testing::Values(Tolerance{"reference", 1e-4, 0.005},
-                                                          Tolerance{"cpu", 2e-2, 0.1}),
-                                          testing::Values(1, 3)),
+                                          testing::ValuesIn(Settings())),
                          [](const testing::TestParamInfo<Parameters>& info) {
-                           std::string name = absl::StrCat(std::get<0>(info.param), "_",
-                                                           std::get<1>(info.param).device, "_n",
-                                                           std::get<2>(info.param));
+                           const Setting& setting = std::get<1>(info.param);
+                           std::string name =
+                               absl::StrCat(std::get<0>(info.param), "_", setting.device, "_",
+                                            setting.schedule, "_n", setting.num_micro_batches);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

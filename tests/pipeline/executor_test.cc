@@ -18,6 +18,8 @@ class ScriptedStream : public Stream {
   ScriptedStream(Lane lane, const std::vector<TaskTiming>* script, std::vector<std::string>* log)
       : lane_(lane), script_(script), log_(log) {}
   void BeginStep(int) override {}
+  void BeginAhead(int) override {}
+  void EndAhead() override {}
   void BeginTask(int task) override { log_->push_back(absl::StrCat(LaneName(lane_), ":", task)); }
   void EndTask(int) override {}
   absl::Status WaitFor(const Stream& other, int task) override {
@@ -26,6 +28,7 @@ class ScriptedStream : public Stream {
         absl::StrCat(LaneName(lane_), " waits for ", LaneName(stream.lane_), ":", task));
     return absl::OkStatus();
   }
+  absl::Status RunOnHost(std::function<absl::Status()> work) override { return work(); }
   absl::Status Synchronize() override { return absl::OkStatus(); }
   TaskTiming timing(int task) const override { return (*script_)[task]; }
 
@@ -59,6 +62,7 @@ class ScriptedBackend : public Backend {
   absl::Status DenseFfn(const DenseFfnArgs&, Stream&) override { return Unused(); }
   absl::Status GatherRows(const GatherRowsArgs&, Stream&) override { return Unused(); }
   absl::Status Copy(const TensorView&, const TensorView&, Stream&) override { return Unused(); }
+  absl::Status CopyPages(const CopyPagesArgs&, Stream&) override { return Unused(); }
 
   std::vector<std::string> log;
 
@@ -79,7 +83,7 @@ class CountingRunner : public TaskRunner {
 };
 
 Task MakeTask(TaskKind kind, std::initializer_list<int32_t> after) {
-  return Task{kind, 0, 0, std::vector<int32_t>(after)};
+  return Task{kind, 0, 0, 0, false, std::vector<int32_t>(after)};
 }
 
 // One layer of two micro-batches, cut short:   us  0    10   20   30   40

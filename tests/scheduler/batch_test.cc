@@ -23,7 +23,7 @@ TEST(BatchTest, HoldsWhatIsNotCached) {
   Batch batch;
   batch.Add(&prompt);
   batch.Add(&decode);
-  batch.Cut(1);
+  batch.Cut({.num_micro_batches = 1});
   ASSERT_EQ(batch.micro_batches().size(), 1u);
   const MicroBatch& part = batch.micro_batches()[0];
   EXPECT_EQ(std::vector<int32_t>(batch.token_ids(part).begin(), batch.token_ids(part).end()),
@@ -34,7 +34,7 @@ TEST(BatchTest, HoldsWhatIsNotCached) {
   EXPECT_EQ(batch.num_decode_tokens(), 1);
   EXPECT_EQ(std::vector<int32_t>(batch.last_rows().begin(), batch.last_rows().end()),
             (std::vector<int32_t>{2, 3}));
-  const AttentionSequence attention = batch.attention(part)[1];
+  const AttentionSequence attention = batch.host_attention(part)[1];
   EXPECT_EQ(attention.first_row, 3);
   EXPECT_EQ(attention.num_tokens, 1);
   EXPECT_EQ(attention.num_cached_tokens, 4);
@@ -50,7 +50,7 @@ TEST_P(CutTest, PartsCoverTheBatchOnceAndCountRowsFromTheirStart) {
     sequences.push_back(MakeSequence(1 + (i * 7) % 5, 0));
     batch.Add(&sequences.back());
   }
-  batch.Cut(num_parts);
+  batch.Cut({.num_micro_batches = num_parts});
   EXPECT_LE(static_cast<int>(batch.micro_batches().size()), num_parts);
   int32_t next_row = 0;
   int32_t next_sequence = 0;
@@ -59,7 +59,7 @@ TEST_P(CutTest, PartsCoverTheBatchOnceAndCountRowsFromTheirStart) {
     EXPECT_EQ(part.sequence_begin, next_sequence);
     EXPECT_GT(part.num_sequences(), 0);
     int32_t row = 0;
-    for (const AttentionSequence& sequence : batch.attention(part)) {
+    for (const AttentionSequence& sequence : batch.host_attention(part)) {
       EXPECT_EQ(sequence.first_row, row);
       row += sequence.num_tokens;
     }

@@ -36,6 +36,12 @@ TEST_F(AdminServiceTest, WhileLoadingTheModelIsAbsent) {
   v1::GetPlanResponse plan;
   EXPECT_EQ(admin_->GetPlan(NewContext().get(), {}, &plan).error_code(),
             grpc::StatusCode::UNAVAILABLE);
+  v1::StartTraceResponse started;
+  EXPECT_EQ(admin_->StartTrace(NewContext().get(), {}, &started).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+  v1::StopTraceResponse stopped;
+  EXPECT_EQ(admin_->StopTrace(NewContext().get(), {}, &stopped).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST_F(AdminServiceTest, PlanIsTheEngines) {
@@ -45,14 +51,71 @@ TEST_F(AdminServiceTest, PlanIsTheEngines) {
   EXPECT_EQ(plan.schedule(), engine().plan().schedule);
 }
 
-TEST_F(AdminServiceTest, TracesAreUnimplemented) {
+TEST(PlanToProtoTest, CarriesEveryValue) {
+  PlanInfo plan;
+  plan.schedule = "cgopipe";
+  plan.max_running_sequences = 1;
+  plan.max_step_tokens = 2;
+  plan.num_micro_batches = 3;
+  plan.kv_page_tokens = 4;
+  plan.num_kv_pages = 5;
+  plan.weight_page_bytes = 6;
+  plan.num_weight_pages = 7;
+  plan.num_resident_weight_pages = 8;
+  plan.num_ring_slots = 9;
+  plan.host_memory_pinned = true;
+  plan.probed_h2d_bytes_per_s = 10;
+  plan.memory = {{"gpu", "weight_ring", 11}};
+  const v1::GetPlanResponse proto = ToProto(plan);
+  EXPECT_EQ(proto.ShortDebugString(),
+            "schedule: \"cgopipe\" max_running_sequences: 1 max_step_tokens: 2 "
+            "num_micro_batches: 3 kv_page_tokens: 4 num_kv_pages: 5 "
+            "memory { tier: \"gpu\" tag: \"weight_ring\" bytes: 11 } weight_page_bytes: 6 "
+            "num_weight_pages: 7 num_resident_weight_pages: 8 num_ring_slots: 9 "
+            "host_memory_pinned: true probed_h2d_bytes_per_s: 10");
+}
+
+TEST_F(AdminServiceTest, TracesAreTheEngines) {
+  StartDaemon();
+  const auto stop = [this](v1::StopTraceResponse* response) {
+    return admin_->StopTrace(NewContext().get(), {}, response);
+  };
+  v1::StopTraceResponse stopped;
+  EXPECT_EQ(stop(&stopped).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  const struct {
+    int32_t num_steps;
+    const char* trace;  // null: refused
+  } rows[] = {{-1, nullptr},
+              {1001, nullptr},
+              {0, "{\"max_steps\":16}"},
+              {1, "{\"max_steps\":1}"},
+              {1000, "{\"max_steps\":1000}"}};
+  for (const auto& row : rows) {
+    v1::StartTraceRequest request;
+    request.set_num_steps(row.num_steps);
+    v1::StartTraceResponse started;
+    const grpc::Status status = admin_->StartTrace(NewContext().get(), request, &started);
+    if (row.trace == nullptr) {
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << row.num_steps;
+      EXPECT_THAT(status.error_message(), HasSubstr("num_steps: "));
+      continue;
+    }
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_TRUE(stop(&stopped).ok());
+    EXPECT_EQ(stopped.trace_json(), row.trace);
+  }
+}
+
+TEST_F(AdminServiceTest, ATraceTooLargeForAMessageIsRefusedWithBothSizes) {
+  config().rpc_limits.message_bytes = 1 << 20;
+  engine_options().trace_bytes = (1 << 20) + 1;
   StartDaemon();
   v1::StartTraceResponse started;
+  ASSERT_TRUE(admin_->StartTrace(NewContext().get(), {}, &started).ok());
   v1::StopTraceResponse stopped;
-  EXPECT_EQ(admin_->StartTrace(NewContext().get(), {}, &started).error_code(),
-            grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_EQ(admin_->StopTrace(NewContext().get(), {}, &stopped).error_code(),
-            grpc::StatusCode::UNIMPLEMENTED);
+  const grpc::Status status = admin_->StopTrace(NewContext().get(), {}, &stopped);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("1048577 bytes, one message may have 1048576"));
 }
 
 TEST_F(AdminServiceTest, DrainRefusesNewWorkAtOnceAndLetsRowsFinish) {
@@ -79,6 +142,14 @@ TEST_F(AdminServiceTest, DrainRefusesNewWorkAtOnceAndLetsRowsFinish) {
   daemon().Drain([&drained]() { drained = true; });
   ASSERT_TRUE(Eventually([&]() { return drained.load(); }));
   EXPECT_TRUE(Eventually([&]() { return Get(job_id).num_succeeded() == 1; }));
+}
+
+// A GPU that fell off the bus: rows must not be answered with it, the process ends and they run
+// again.
+TEST_F(AdminServiceTest, AFailureOfTheDeviceIsForWhoEndsTheProcess) {
+  StartDaemon();
+  observer_->OnDeviceFailure(absl::InternalError("cudaErrorIllegalAddress"));
+  EXPECT_EQ(device_failure_.message(), "cudaErrorIllegalAddress");
 }
 
 }  // namespace

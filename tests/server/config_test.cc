@@ -70,6 +70,20 @@ TEST_F(ConfigTest, ValuesOfEveryKindAreRead) {
   EXPECT_EQ(config->log_format, "json");
 }
 
+TEST_F(ConfigTest, SettingsOfTheGpuReachTheEngine) {
+  const absl::StatusOr<Config> config = Load(
+      "engine:\n  model: model\n  device: cuda\n  gpu_memory: 16GiB\n  schedule: flexgen_cpu\n"
+      "  weight_page: 4MiB\n  num_micro_batches: 8\n");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->engine.device, "cuda");
+  EXPECT_EQ(config->engine.gpu_memory_bytes, 16LL << 30);
+  EXPECT_EQ(config->engine.schedule, "flexgen_cpu");
+  EXPECT_EQ(config->engine.weight_page_bytes, 4 << 20);
+  EXPECT_EQ(config->engine.num_micro_batches, 8);
+  // A cap does not ask for a GPU: it bounds what is taken if there is one.
+  EXPECT_TRUE(Load("engine: {model: model, device: auto, gpu_memory: 1GiB}\n").ok());
+}
+
 TEST_F(ConfigTest, LaterSourcesWinAndAreChecked) {
   ConfigSources sources;
   sources.environment = {{"PATH", "/bin"},
@@ -174,20 +188,27 @@ INSTANTIATE_TEST_SUITE_P(
                     "server.tls.cert"},
         InvalidCase{"NoSuchCert", "server: {tls: {cert: none.pem, key: config.yaml}}\n",
                     "config.yaml:1: server.tls.cert: \"none.pem\" is not a file that can be read"},
-        InvalidCase{"CudaDevice", "engine:\n  model: model\n  device: cuda\n",
-                    "config.yaml:3: engine.device: \"cuda\" cannot take effect: this build has no "
-                    "GPU backend"},
         InvalidCase{"UnknownDevice", "engine: {model: model, device: tpu}\n",
-                    "config.yaml:1: engine.device: \"tpu\" is not one of auto, cpu, reference"},
+                    "config.yaml:1: engine.device: \"tpu\" is not one of auto, cuda, cpu, "
+                    "reference"},
         InvalidCase{"GpuMemoryOnCpu", "engine: {model: model, device: cpu, gpu_memory: 16GiB}\n",
                     "config.yaml:1: engine.gpu_memory: 16GiB cannot take effect: engine.device is "
                     "cpu"},
-        InvalidCase{"GpuMemoryOnAuto", "engine: {model: model, gpu_memory: 1GiB}\n",
-                    "config.yaml:1: engine.gpu_memory: 1GiB cannot take effect: this build has no "
-                    "GPU backend"},
-        InvalidCase{"Schedule", "engine: {model: model, schedule: cgopipe}\n",
-                    "config.yaml:1: engine.schedule: \"cgopipe\" cannot take effect: this build "
-                    "has no GPU backend"},
+        InvalidCase{"GpuMemoryOnReference",
+                    "engine:\n  model: model\n  device: reference\n  gpu_memory: 1B\n",
+                    "config.yaml:4: engine.gpu_memory: 1B cannot take effect: engine.device is "
+                    "reference"},
+        InvalidCase{"UnknownSchedule", "engine: {model: model, schedule: fast}\n",
+                    "config.yaml:1: engine.schedule: \"fast\" is not one of auto, cgopipe, serial, "
+                    "flexgen, flexgen_cpu"},
+        InvalidCase{"WeightPageNoPowerOfTwo", "engine:\n  model: model\n  weight_page: 3MiB\n",
+                    "config.yaml:3: engine.weight_page: 3MiB is not a power of two"},
+        InvalidCase{"WeightPageTooSmall", "engine: {model: model, weight_page: 128B}\n",
+                    "config.yaml:1: engine.weight_page: 128B is out of range: 256B to 1GiB"},
+        InvalidCase{"WeightPageTooLarge", "engine: {model: model, weight_page: 2GiB}\n",
+                    "config.yaml:1: engine.weight_page: 2GiB is out of range: 256B to 1GiB"},
+        InvalidCase{"TooManyMicroBatches", "engine: {model: model, num_micro_batches: 65}\n",
+                    "config.yaml:1: engine.num_micro_batches: 65 is out of range: 0 to 64"},
         InvalidCase{"WeightFormat", "engine: {model: model, weight_format: int4}\n",
                     "config.yaml:1: engine.weight_format: \"int4\" cannot take effect: this build "
                     "has no choice of weight formats"},

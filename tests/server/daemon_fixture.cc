@@ -19,13 +19,15 @@ void DaemonTest::StartDaemon(bool load_model) {
   DaemonOptions options{config_,
                         "1.2.3",
                         Logger::Null(),
-                        [this](const EngineOptions&, Logger&, EngineObserver*) {
+                        [this](const EngineOptions&, Logger&, EngineObserver* observer) {
+                          observer_ = observer;
                           auto engine = std::make_unique<FakeEngine>(engine_options_);
                           engine_ = engine.get();
                           return absl::StatusOr<std::unique_ptr<Engine>>(std::move(engine));
                         },
                         [this](std::chrono::seconds grace) { drain_seconds_ = grace.count(); },
-                        [](const absl::Status& status) { FAIL() << status; }};
+                        [](const absl::Status& status) { FAIL() << status; },
+                        [this](const absl::Status& status) { device_failure_ = status; }};
   absl::StatusOr<std::unique_ptr<Daemon>> daemon = Daemon::Start(std::move(options));
   ASSERT_TRUE(daemon.ok()) << daemon.status();
   daemon_ = *std::move(daemon);

@@ -55,6 +55,8 @@ class DaemonTest : public ::testing::Test {
   std::unique_ptr<v1::InferenceService::Stub> inference_;
   std::unique_ptr<v1::AdminService::Stub> admin_;
   std::atomic<int64_t> drain_seconds_ = -1;  // grace given to the Drain RPC, -1: not called
+  EngineObserver* observer_ = nullptr;       // what the daemon gave the engine
+  absl::Status device_failure_;              // what it was told to end the process with
 
  private:
   TempFolder folder_;

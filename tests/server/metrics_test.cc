@@ -45,8 +45,11 @@ std::string Text(const Metrics& metrics) {
 // A metrics object in which every family has a series.
 std::unique_ptr<Metrics> FilledMetrics() {
   auto metrics = std::make_unique<Metrics>("1.2.3");
-  metrics->SetEngine({.name = "m", .architecture = "A"},
-                     {.backend = "cpu", .schedule = "serial", .memory = {{"host", "weights", 5}}});
+  metrics->SetEngine({.name = "m", .architecture = "A"}, {.backend = "cpu",
+                                                          .schedule = "serial",
+                                                          .host_memory_pinned = true,
+                                                          .probed_h2d_bytes_per_s = 28,
+                                                          .memory = {{"host", "weights", 5}}});
   return metrics;
 }
 
@@ -135,11 +138,25 @@ TEST(MetricsTest, RequestsAndStepsAreCounted) {
         "moelight_lane_stall_seconds_total{cause=\"h2d\",lane=\"gpu\"} 3",
         "moelight_lane_stall_seconds_total{cause=\"launch\",lane=\"cpu\"} 4",
         "moelight_transfer_bytes_total{direction=\"h2d\"} 7", "moelight_io_overlap_ratio 0.25",
+        // 7 bytes in half a second, of 28 a second.
+        "moelight_link_bandwidth_ratio 0.5", "moelight_host_memory_pinned 1",
         "moelight_admission_rejected_total{reason=\"limit\"} 1",
         "moelight_job_duration_seconds_count 1", "moelight_store_commit_seconds_count 1",
         "moelight_memory_bytes{tag=\"weights\",tier=\"host\"} 5"}) {
     EXPECT_THAT(text, HasSubstr(absl::StrCat(line, "\n")));
   }
+}
+
+TEST(MetricsTest, WithoutAProbedRateThereIsNoRatioToIt) {
+  Metrics metrics("1.2.3");
+  metrics.SetEngine({.name = "m", .architecture = "A"},
+                    {.backend = "cpu", .schedule = "serial", .memory = {}});
+  StepStats step;
+  step.lane_busy_us = {0, 0, 1, 0};
+  step.h2d_bytes = 1;
+  metrics.OnStep(step);
+  EXPECT_THAT(Text(metrics), testing::Not(HasSubstr("moelight_link_bandwidth_ratio ")));
+  EXPECT_THAT(Text(metrics), HasSubstr("moelight_host_memory_pinned 0\n"));
 }
 
 TEST(MetricsTest, LevelsAreReadAtTheScrape) {

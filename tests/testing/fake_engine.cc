@@ -126,6 +126,22 @@ EngineStats FakeEngine::Stats() const {
   return stats;
 }
 
+void FakeEngine::StartTrace(int32_t max_steps) {
+  MutexLock lock(&mutex_);
+  trace_steps_ = max_steps;
+}
+
+absl::StatusOr<std::string> FakeEngine::StopTrace() {
+  MutexLock lock(&mutex_);
+  if (!trace_steps_.has_value()) return absl::FailedPreconditionError("no trace was started");
+  std::string trace = absl::StrCat("{\"max_steps\":", *trace_steps_, "}");
+  trace_steps_.reset();
+  if (trace.size() < static_cast<size_t>(options_.trace_bytes)) {
+    trace.resize(options_.trace_bytes, ' ');
+  }
+  return trace;
+}
+
 std::vector<std::string> FakeEngine::submitted_prompts() const {
   MutexLock lock(&mutex_);
   return prompts_;

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,6 +30,7 @@ struct FakeEngineOptions {
   std::chrono::microseconds delay{0};  // from the start of a request to its answer
   int32_t max_running = 8;
   int32_t max_queued_requests = 1024;
+  int64_t trace_bytes = 0;  // StopTrace() returns no less
   ModelInfo model = {.name = "fake",
                      .architecture = "FakeForCausalLM",
                      .num_parameters = 0,
@@ -52,6 +54,9 @@ class FakeEngine : public Engine {
   const ModelInfo& model() const override { return options_.model; }
   const PlanInfo& plan() const override { return plan_; }
   EngineStats Stats() const override;
+  void StartTrace(int32_t max_steps) override;
+  // {"max_steps":N} and blanks up to FakeEngineOptions::trace_bytes.
+  absl::StatusOr<std::string> StopTrace() override;
 
   // What happened so far.
   std::vector<std::string> submitted_prompts() const;  // accepted ones, in order
@@ -96,6 +101,7 @@ class FakeEngine : public Engine {
   int64_t num_cancelled_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t max_seen_running_ ABSL_GUARDED_BY(mutex_) = 0;
   bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<int32_t> trace_steps_ ABSL_GUARDED_BY(mutex_);  // of the trace that was started
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

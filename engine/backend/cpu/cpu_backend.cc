@@ -1,7 +1,6 @@
 #include "engine/backend/cpu/cpu_backend.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include <absl/strings/str_cat.h>
 
@@ -13,8 +12,10 @@
 #include "engine/backend/cpu/rope_table.h"
 #include "engine/backend/cpu/router.h"
 #include "engine/backend/formats/bf16_tiled.h"
+#include "engine/backend/host_copy.h"
 #include "engine/backend/inline_stream.h"
 #include "engine/backend/op_checks.h"
+#include "engine/backend/paged_experts.h"
 #include "engine/base/status_macros.h"
 
 namespace moelight {
@@ -54,6 +55,7 @@ class CpuBackend final : public Backend {
   absl::Status DenseFfn(const DenseFfnArgs& args, Stream& stream) override;
   absl::Status GatherRows(const GatherRowsArgs& args, Stream& stream) override;
   absl::Status Copy(const TensorView& src, const TensorView& dst, Stream& stream) override;
+  absl::Status CopyPages(const CopyPagesArgs& args, Stream& stream) override;
 
  private:
   // The ops run one after another, so they share it.
@@ -66,6 +68,7 @@ class CpuBackend final : public Backend {
   CpuContext context_;
   CpuAttention attention_;
   CpuFfn ffn_;
+  PagedExperts paged_experts_;
   RopeTable rope_table_;
 };
 
@@ -152,7 +155,9 @@ absl::Status CpuBackend::Router(const RouterArgs& args, Stream&) {
 
 absl::Status CpuBackend::MoeFfn(const MoeFfnArgs& args, Stream&) {
   CheckMoeFfn(args, *this);
-  ffn_.RunMoe(args);
+  MoeFfnArgs in_place = args;
+  in_place.experts = paged_experts_.Gather(args);
+  ffn_.RunMoe(in_place);
   return absl::OkStatus();
 }
 
@@ -172,8 +177,12 @@ absl::Status CpuBackend::GatherRows(const GatherRowsArgs& args, Stream&) {
 }
 
 absl::Status CpuBackend::Copy(const TensorView& src, const TensorView& dst, Stream&) {
-  CheckCopy(src, dst);
-  if (src.bytes() > 0) std::memcpy(dst.data, src.data, src.bytes());
+  CopyOnHost(src, dst);
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::CopyPages(const CopyPagesArgs& args, Stream&) {
+  CopyPagesOnHost(args);
   return absl::OkStatus();
 }
 

@@ -2,15 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 #include <absl/strings/str_cat.h>
 
 #include "engine/backend/formats/elements.h"
 #include "engine/backend/formats/f32.h"
+#include "engine/backend/host_copy.h"
 #include "engine/backend/inline_stream.h"
 #include "engine/backend/op_checks.h"
+#include "engine/backend/paged_experts.h"
 #include "engine/backend/routing_slots.h"
 
 namespace moelight {
@@ -94,6 +95,7 @@ class ReferenceBackend final : public Backend {
   absl::Status DenseFfn(const DenseFfnArgs& args, Stream& stream) override;
   absl::Status GatherRows(const GatherRowsArgs& args, Stream& stream) override;
   absl::Status Copy(const TensorView& src, const TensorView& dst, Stream& stream) override;
+  absl::Status CopyPages(const CopyPagesArgs& args, Stream& stream) override;
 
  private:
   // The scores of one query, the logits of one token, or the hidden row of one expert.
@@ -109,6 +111,7 @@ class ReferenceBackend final : public Backend {
   void AddFfnRow(const FfnWeights& weights, const float* x, float gate, float* y);
 
   std::vector<float> scratch_;
+  PagedExperts paged_experts_;
 };
 
 absl::Status ReferenceBackend::Embed(const EmbedArgs& args, Stream&) {
@@ -255,9 +258,10 @@ absl::Status ReferenceBackend::MoeFfn(const MoeFfnArgs& args, Stream&) {
   CheckMoeFfn(args, *this);
   const int64_t hidden_size = args.x.dim(1);
   const int64_t num_kept = args.routing.expert_ids.dim(1);
+  const absl::Span<const FfnWeights> experts = paged_experts_.Gather(args);
   for (int64_t t = 0; t < args.x.dim(0); ++t) {
     for (int64_t k = t * num_kept; k < (t + 1) * num_kept; ++k) {
-      AddFfnRow(args.experts[args.routing.expert_ids.as<int32_t>()[k]],
+      AddFfnRow(experts[args.routing.expert_ids.as<int32_t>()[k]],
                 args.x.as<float>() + t * hidden_size, args.routing.gates.as<float>()[k],
                 args.y.as<float>() + t * hidden_size);
     }
@@ -284,8 +288,12 @@ absl::Status ReferenceBackend::GatherRows(const GatherRowsArgs& args, Stream&) {
 }
 
 absl::Status ReferenceBackend::Copy(const TensorView& src, const TensorView& dst, Stream&) {
-  CheckCopy(src, dst);
-  if (src.bytes() > 0) std::memcpy(dst.data, src.data, src.bytes());
+  CopyOnHost(src, dst);
+  return absl::OkStatus();
+}
+
+absl::Status ReferenceBackend::CopyPages(const CopyPagesArgs& args, Stream&) {
+  CopyPagesOnHost(args);
   return absl::OkStatus();
 }
 

@@ -1,0 +1,68 @@
+#include "engine/pipeline/task_accesses.h"
+
+namespace moelight {
+
+int64_t RingSlot(const WeightStream& weights, int32_t layer, int64_t page, bool ahead) {
+  const int64_t index =
+      weights.first_index(layer) + page + (ahead ? weights.num_pages() : int64_t{0});
+  return index % weights.num_ring_slots;
+}
+
+std::vector<Access> AccessesOf(const Task& task, const PlanShape& shape) {
+  const int64_t j = task.micro_batch;
+  const auto read = [](Buffer buffer, int64_t index) {
+    return Access{{buffer, index}, /*writes=*/false};
+  };
+  const auto write = [](Buffer buffer, int64_t index) {
+    return Access{{buffer, index}, /*writes=*/true};
+  };
+  const int64_t staging = KvStagingOf(task, shape.num_micro_batches);
+  const int64_t kv_pages = int64_t{task.layer} * shape.num_micro_batches + j;
+  switch (task.kind) {
+    case TaskKind::kEmbed:
+      return {write(Buffer::kHidden, j)};
+    case TaskKind::kPreAttn:
+      return {read(Buffer::kHidden, j), write(Buffer::kQkvDevice, j)};
+    case TaskKind::kOffloadQkv:
+      return {read(Buffer::kQkvDevice, j), write(Buffer::kQkvHost, j)};
+    case TaskKind::kAttn:
+      return {read(Buffer::kQkvHost, j), write(Buffer::kKvPages, kv_pages),
+              write(Buffer::kAttnHost, j)};
+    case TaskKind::kLoadHidden:
+      return {read(Buffer::kAttnHost, j), write(Buffer::kAttnHostRows, j)};
+    case TaskKind::kLoadKv:
+      return {read(Buffer::kKvPages, kv_pages), write(Buffer::kKvStaging, staging)};
+    case TaskKind::kDeviceAttn:
+      return {read(Buffer::kQkvDevice, j), write(Buffer::kKvStaging, staging),
+              write(Buffer::kAttnDeviceRows, j)};
+    case TaskKind::kOffloadKv:
+      return {read(Buffer::kKvStaging, staging), write(Buffer::kKvPages, kv_pages)};
+    case TaskKind::kPostAttn: {
+      std::vector<Access> accesses = {read(Buffer::kAttnHostRows, j),
+                                      read(Buffer::kAttnDeviceRows, j), write(Buffer::kHidden, j)};
+      if (!shape.weights.streams(task.layer)) return accesses;
+      for (int64_t page = 0; page < shape.weights.layer_pages[task.layer]; ++page) {
+        accesses.push_back(
+            read(Buffer::kRingSlot, RingSlot(shape.weights, task.layer, page, /*ahead=*/false)));
+      }
+      return accesses;
+    }
+    case TaskKind::kLoadWeights: {
+      std::vector<Access> accesses;
+      const WeightStream& weights = shape.weights;
+      for (int64_t page = weights.part_begin(task.layer, task.part);
+           page < weights.part_end(task.layer, task.part); ++page) {
+        accesses.push_back(
+            write(Buffer::kRingSlot, RingSlot(weights, task.layer, page, task.ahead)));
+      }
+      return accesses;
+    }
+    case TaskKind::kLogits:
+      return {read(Buffer::kHidden, j), write(Buffer::kLogitsDevice, j)};
+    case TaskKind::kOffloadLogits:
+      return {read(Buffer::kLogitsDevice, j), write(Buffer::kLogitsHost, j)};
+  }
+  return {};
+}
+
+}  // namespace moelight

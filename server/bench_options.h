@@ -1,0 +1,36 @@
+// BenchOptions: the arguments of `moelightd bench`.
+#ifndef MOELIGHT_SERVER_BENCH_OPTIONS_H_
+#define MOELIGHT_SERVER_BENCH_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <absl/status/statusor.h>
+
+namespace moelight {
+
+struct BenchOptions {
+  std::string command;  // "throughput" or "link"
+  std::string config = "config.yaml";
+  std::vector<std::string> overrides;  // "key=value"
+  // Of throughput only:
+  std::string workload = "mtbench";  // a row of BenchWorkloads()
+  int64_t num_requests = 1000;
+  int64_t num_layers = 0;    // the model is cut to its first layers; 0: whole
+  std::string trace_file;    // empty: no step trace
+  int64_t trace_steps = 16;  // recorded
+  int64_t trace_after = 0;   // steps that pass before
+  int64_t steady_steps =
+      0;  // the run ends after so many steps with a full batch; 0: run to the end
+};
+
+// `args` are those after "bench". InvalidArgument naming the argument.
+absl::StatusOr<BenchOptions> ParseBenchOptions(const std::vector<std::string>& args);
+
+// For --help.
+extern const char kBenchHelp[];
+
+}  // namespace moelight
+
+#endif  // MOELIGHT_SERVER_BENCH_OPTIONS_H_

@@ -1,0 +1,54 @@
+#include "server/bench_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace moelight {
+namespace {
+
+using ::testing::ElementsAre;
+
+TEST(BenchOptionsTest, ReadsEveryFlagInBothSpellings) {
+  const absl::StatusOr<BenchOptions> options =
+      ParseBenchOptions({"throughput", "--config=a.yaml", "--set", "x=1", "--set=y=2=3",
+                         "--workload", "long", "--requests=12", "--layers", "4", "--trace=t.json",
+                         "--trace-steps", "3", "--trace-after=7", "--steady-steps", "5"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->command, "throughput");
+  EXPECT_EQ(options->config, "a.yaml");
+  EXPECT_THAT(options->overrides, ElementsAre("x=1", "y=2=3"));
+  EXPECT_EQ(options->workload, "long");
+  EXPECT_EQ(options->num_requests, 12);
+  EXPECT_EQ(options->num_layers, 4);
+  EXPECT_EQ(options->trace_file, "t.json");
+  EXPECT_EQ(options->trace_steps, 3);
+  EXPECT_EQ(options->trace_after, 7);
+  EXPECT_EQ(options->steady_steps, 5);
+}
+
+TEST(BenchOptionsTest, RefusesWhatItDoesNotKnow) {
+  const struct {
+    std::vector<std::string> args;
+    const char* error;
+  } rows[] = {
+      {{}, "bench needs what to measure: throughput or link"},
+      {{"--requests", "1"}, "bench needs what to measure: throughput or link"},
+      {{"latency"}, "bench \"latency\" is not throughput or link"},
+      {{"throughput", "--request", "1"}, "unknown argument \"--request\" of bench throughput"},
+      {{"throughput", "x"}, "x needs a value"},
+      {{"link", "--requests", "1"}, "unknown argument \"--requests\" of bench link"},
+      {{"throughput", "--config"}, "--config needs a value"},
+      {{"throughput", "--requests", "0"}, "--requests: \"0\" is not a number of 1 to 10000000"},
+      {{"throughput", "--layers=all"}, "--layers: \"all\" is not a number of 1 to 1000"},
+      {{"throughput", "--workload", "chat"},
+       "workload \"chat\" is not known; there are: mtbench, reasoning, summarization, long"},
+      {{"throughput", "--trace-after", "4"},
+       "--trace-steps and --trace-after cannot take effect without --trace"},
+  };
+  for (const auto& row : rows) {
+    EXPECT_EQ(ParseBenchOptions(row.args).status().message(), row.error);
+  }
+}
+
+}  // namespace
+}  // namespace moelight

@@ -1,0 +1,176 @@
+// Goal: the figures of a run are those worked out by hand from its steps.
+#include "server/bench_report.h"
+
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "server/bench_recorder.h"
+
+namespace moelight {
+namespace {
+
+using nlohmann::ordered_json;
+using ::testing::HasSubstr;
+
+constexpr int kGpu = static_cast<int>(Lane::kGpu);
+constexpr int kCpu = static_cast<int>(Lane::kCpu);
+constexpr int kH2d = static_cast<int>(Lane::kHostToDevice);
+constexpr int kD2h = static_cast<int>(Lane::kDeviceToHost);
+
+BenchStep Step(int32_t num_sequences, int32_t num_prefill_tokens, double step_us) {
+  BenchStep step;
+  step.stats.num_sequences = num_sequences;
+  step.stats.num_prefill_tokens = num_prefill_tokens;
+  step.stats.step_us = step_us;
+  step.wall_seconds = 2 * step_us / 1e6;  // as if the engine spent as long between steps
+  return step;
+}
+
+// A ramp, three steps with a full batch, of which one has prompts, and the end.
+std::vector<BenchStep> Steps() {
+  std::vector<BenchStep> steps = {Step(10, 500, 1e6), Step(100, 300, 2e6), Step(96, 0, 3e6),
+                                  Step(100, 0, 1e6), Step(50, 0, 1e6)};
+  for (BenchStep& step : steps) {
+    StepStats& stats = step.stats;
+    stats.lane_busy_us[kGpu] = 0.25 * stats.step_us;
+    stats.lane_busy_us[kCpu] = 0.5 * stats.step_us;
+    stats.lane_busy_us[kH2d] = 0.8 * stats.step_us;
+    stats.lane_busy_us[kD2h] = 0.2 * stats.step_us;
+    stats.lane_stall_us[kGpu][kH2d] = 0.75 * stats.step_us;
+    stats.lane_stall_us[kCpu][kCpu] = 0.1 * stats.step_us;
+    stats.h2d_bytes = static_cast<int64_t>(8000 * stats.step_us / 1e6);
+    stats.d2h_bytes = static_cast<int64_t>(100 * stats.step_us / 1e6);
+    stats.transfer_overlapped_us = 0.5 * stats.step_us;
+    stats.compute_overlapped_us = 0.6 * stats.step_us;
+  }
+  return steps;
+}
+
+BenchRun MakeRun() {
+  BenchRun run;
+  run.workload = "mtbench";
+  run.num_requests = 4;
+  run.num_succeeded = 4;
+  run.seconds = 16;
+  run.num_generated_tokens = 356;
+  run.num_prompt_tokens = 800;
+  run.model.name = "m";
+  run.plan.backend = "cuda (\"x\")";
+  run.plan.schedule = "cgopipe";
+  run.plan.memory = {{"host", "weights", 5}, {"host", "kv_cache", 7}, {"gpu", "weights", 1}};
+  run.expert_shares = {0.5, 0.2, 0.3, 0};
+  run.link.emplace();
+  run.link->rows = {
+      {1 << 20, 9000, 900, 9900}, {16 << 20, 12500, 1000, 13000}, {64 << 20, 20000, 2000, 22000}};
+  run.steps = Steps();
+  return run;
+}
+
+TEST(BenchSummaryTest, WindowsHoldTheirSteps) {
+  const std::vector<BenchStep> steps = Steps();
+  const BenchSummary whole = SummarizeSteps(steps, BenchWindow::kWholeRun);
+  EXPECT_EQ(whole.num_steps, 5);
+  EXPECT_EQ(whole.num_generated_tokens, 356);
+  EXPECT_EQ(whole.num_prompt_tokens, 800);
+  const BenchSummary steady = SummarizeSteps(steps, BenchWindow::kSteady);
+  EXPECT_EQ(steady.num_steps, 3);
+  EXPECT_EQ(steady.num_generated_tokens, 296);
+  EXPECT_DOUBLE_EQ(steady.step_us_mean, 2e6);
+  EXPECT_DOUBLE_EQ(steady.step_us_p50, 2e6);
+  EXPECT_DOUBLE_EQ(steady.step_us_p95, 3e6);
+  const BenchSummary decode = SummarizeSteps(steps, BenchWindow::kDecodeSteady);
+  EXPECT_EQ(decode.num_steps, 2);
+  EXPECT_DOUBLE_EQ(decode.wall_seconds, 8);
+  EXPECT_DOUBLE_EQ(decode.step_seconds, 4);
+  EXPECT_EQ(SummarizeSteps({}, BenchWindow::kSteady).num_steps, 0);
+}
+
+TEST(BenchRecorderTest, FullStepsAreCountedSinceThePeak) {
+  BenchRecorder recorder;
+  std::vector<int64_t> seen;
+  recorder.Begin(
+      [&seen](const BenchRecorder::Totals& totals) { seen.push_back(totals.num_full_steps); });
+  for (const int32_t num_sequences : {10, 100, 95, 94, 100, 101, 101}) {
+    StepStats stats;
+    stats.num_sequences = num_sequences;
+    recorder.OnStep(stats);
+  }
+  EXPECT_THAT(seen, ::testing::ElementsAre(1, 1, 2, 2, 3, 1, 2));
+  EXPECT_EQ(recorder.totals().num_steps, 7);
+  EXPECT_EQ(recorder.totals().peak_sequences, 101);
+  EXPECT_EQ(recorder.totals().num_generated_tokens, 601);
+  EXPECT_EQ(recorder.steps().size(), 7u);
+}
+
+TEST(BenchReportTest, JsonHasEveryFigure) {
+  // Through text, as whoever reads it gets it.
+  const ordered_json json = ordered_json::parse(BenchRunToJson(MakeRun()).dump());
+  EXPECT_EQ(json["workload"], "mtbench");
+  EXPECT_EQ(json["peak_sequences"], 100);
+  EXPECT_DOUBLE_EQ(json["generated_tokens_per_s"], 356.0 / 16);
+  EXPECT_DOUBLE_EQ(json["prompt_tokens_per_s"], 50);
+  const ordered_json& decode = json["decode_steady"];
+  EXPECT_EQ(decode["steps"], 2);
+  EXPECT_DOUBLE_EQ(decode["generated_tokens_per_s"], 196.0 / 8);
+  EXPECT_DOUBLE_EQ(decode["sequences"], 98);
+  EXPECT_DOUBLE_EQ(decode["lanes"]["gpu"]["busy_share"], 0.25);
+  EXPECT_DOUBLE_EQ(decode["lanes"]["gpu"]["stall_us_per_step"]["h2d"], 1.5e6);
+  EXPECT_DOUBLE_EQ(decode["lanes"]["cpu"]["stall_us_per_step"]["launch"], 2e5);
+  EXPECT_EQ(decode["h2d"]["bytes"], 32000);
+  EXPECT_DOUBLE_EQ(decode["h2d"]["bytes_per_s"], 8000);
+  EXPECT_DOUBLE_EQ(decode["h2d"]["bytes_per_s_while_busy"], 10000);
+  EXPECT_DOUBLE_EQ(decode["h2d"]["ratio_to_probed"], 0.8);
+  EXPECT_DOUBLE_EQ(decode["d2h"]["ratio_to_probed"], 0.5);
+  EXPECT_DOUBLE_EQ(decode["io_overlap_ratio"], 0.5);
+  EXPECT_DOUBLE_EQ(decode["compute_overlap_ratio"], 0.8);
+  EXPECT_DOUBLE_EQ(decode["bounds_us_per_step"]["link"], 1.6e6);
+  EXPECT_DOUBLE_EQ(decode["bounds_us_per_step"]["cpu"], 1e6);
+  EXPECT_DOUBLE_EQ(decode["bounds_us_per_step"]["gpu"], 5e5);
+  EXPECT_DOUBLE_EQ(decode["step_to_longest_bound_ratio"], 1.25);
+  // 32000 bytes at 12500 a second are 2.56 s for 196 tokens; the 8 s that they took, 32 % of that.
+  EXPECT_DOUBLE_EQ(decode["link_roof"]["generated_tokens_per_s"], 196 / 2.56);
+  EXPECT_DOUBLE_EQ(decode["link_roof"]["reached_ratio"], 0.32);
+  EXPECT_EQ(json["link"]["rows"].size(), 3u);
+  EXPECT_EQ(json["link"]["rows"][2]["copy_bytes"], 64 << 20);
+  EXPECT_DOUBLE_EQ(json["experts"]["min_ratio_to_even"], 0);
+  EXPECT_DOUBLE_EQ(json["experts"]["max_ratio_to_even"], 2);
+  EXPECT_EQ(json["plan"]["backend"], "cuda (\"x\")");
+  EXPECT_EQ(json["memory"],
+            (ordered_json{{"host", {{"weights", 5}, {"kv_cache", 7}, {"total", 12}}},
+                          {"gpu", {{"weights", 1}, {"total", 1}}}}));
+}
+
+TEST(BenchReportTest, WhatWasNotMeasuredIsNull) {
+  BenchRun run = MakeRun();
+  run.link.reset();
+  run.expert_shares.clear();
+  run.steps.clear();
+  const ordered_json json = ordered_json::parse(BenchRunToJson(run).dump());
+  for (const char* key : {"link", "experts", "steady", "decode_steady", "whole_run"}) {
+    EXPECT_TRUE(json[key].is_null()) << key;
+  }
+  run.steps = Steps();
+  const ordered_json window = BenchRunToJson(run)["steady"];
+  EXPECT_FALSE(window["h2d"].contains("ratio_to_probed"));
+  EXPECT_FALSE(window.contains("link_roof"));
+}
+
+TEST(BenchReportTest, SummaryStatesTheRoofs) {
+  const std::string summary = BenchRunSummary(MakeRun());
+  EXPECT_THAT(summary, HasSubstr("mtbench: 4 of 4 requests, 356 generated and 800 prompt tokens"));
+  EXPECT_THAT(summary, HasSubstr("decode only  24.5 generated tok/s"));
+  EXPECT_THAT(summary, HasSubstr("80.0 % of the probed"));
+  EXPECT_THAT(summary, HasSubstr("roof 76.6 tok/s, reached 32.0 %"));
+  EXPECT_THAT(summary, HasSubstr("a step takes 1.250 of the longest"));
+  EXPECT_THAT(summary, HasSubstr("shares 0.000 to 2.000 of even"));
+  BenchRun empty;
+  EXPECT_THAT(BenchRunSummary(empty), HasSubstr("no such steps"));
+  EXPECT_THAT(LinkRatesTable(*MakeRun().link), HasSubstr("16384"));
+}
+
+}  // namespace
+}  // namespace moelight
