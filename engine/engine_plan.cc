@@ -58,10 +58,14 @@ CutOptions MakeCut(const EngineOptions& options, const EnginePlan& plan, bool ha
   cut.attention = plan.schedule->decode_on_device ? AttentionPlacement::kDevice
                                                   : AttentionPlacement::kPrefillOnDevice;
   if (options.num_micro_batches == 0) cut.num_micro_batches = kAutoMicroBatches;
-  // A quarter above the even share, because whole sequences do not divide evenly.
-  cut.max_rows = std::clamp(CeilDiv(plan.activations.max_rows * 5, 4 * cut.num_micro_batches),
-                            std::min<int64_t>(plan.max_model_len, plan.activations.max_rows),
-                            plan.activations.max_rows);
+  // A quarter above the even share, because whole sequences do not divide evenly; and never less
+  // than one prompt of full length beside all decode tokens, or that prompt would be cut off from
+  // them by making as many micro-batches as there are sequences.
+  const int64_t max_rows = plan.activations.max_rows;
+  cut.max_rows = std::clamp(
+      CeilDiv(max_rows * 5, 4 * cut.num_micro_batches),
+      std::min<int64_t>(int64_t{plan.max_model_len} + options.max_running_sequences, max_rows),
+      max_rows);
   return cut;
 }
 

@@ -8,6 +8,9 @@ bin=build/release/bin
 echo "== 50 kills during a 2,000-row job"
 MOELIGHT_TEST_KILLS=50 "$bin/e2e_test" --gtest_filter='KillTest.*'
 
+echo "== goldens, 20 repeats of every setting"
+MOELIGHT_TEST_REPEATS=20 "$bin/golden_test" --gtest_filter='*Repeats*'
+
 echo "== the suite, 20 times"
 ctest --preset release -j "$(nproc)" --repeat until-fail:20
 

@@ -37,10 +37,31 @@ double OverlapUs(const TaskTiming& interval, const std::vector<TaskTiming>& cove
   return overlap_us;
 }
 
+// What of the merged `intervals` the merged `cover` leaves.
+void SubtractIntervals(const std::vector<TaskTiming>& intervals,
+                       const std::vector<TaskTiming>& cover, std::vector<TaskTiming>* left) {
+  left->clear();
+  auto part = cover.begin();
+  for (const TaskTiming& interval : intervals) {
+    double begin_us = interval.begin_us;
+    while (part != cover.end() && part->end_us <= begin_us) ++part;
+    for (auto it = part; it != cover.end() && it->begin_us < interval.end_us; ++it) {
+      if (it->begin_us > begin_us) left->push_back({begin_us, it->begin_us});
+      begin_us = std::max(begin_us, it->end_us);
+    }
+    if (begin_us < interval.end_us) left->push_back({begin_us, interval.end_us});
+  }
+}
+
 }  // namespace
 
 Executor::Executor(Backend& backend) {
   for (Lane lane : kAllLanes) streams_[static_cast<int>(lane)] = backend.CreateStream(lane);
+}
+
+Executor::~Executor() {
+  // An error is of no use any more; what counts is that nothing reads the memory that goes next.
+  for (auto& stream : streams_) (void)stream->Synchronize();
 }
 
 absl::StatusOr<LaneTimes> Executor::Run(const StepPlan& plan, TaskRunner& runner) {
@@ -122,6 +143,7 @@ LaneTimes Executor::Measure(const StepPlan& plan) {
       times.transfer_overlapped_us += OverlapUs(timings_[i], compute_);
       if (i < plan.num_head_tasks) {
         times.transfer_overlapped_us += OverlapUs(timings_[i], last_compute_);
+        times.compute_overlapped_us += OverlapUs(timings_[i], last_uncovered_);
       }
     }
     // A stall is blamed on the edge that was fulfilled last, if it was after the lane became free.
@@ -140,6 +162,7 @@ LaneTimes Executor::Measure(const StepPlan& plan) {
   for (const TaskTiming& interval : compute_) {
     times.compute_overlapped_us += OverlapUs(interval, transfer_);
   }
+  SubtractIntervals(compute_, transfer_, &last_uncovered_);
   return times;
 }
 

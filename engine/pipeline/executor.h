@@ -38,6 +38,11 @@ struct LaneTimes {
 class Executor {
  public:
   explicit Executor(Backend& backend);
+  // Waits for loads that were issued ahead.
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
   // Blocks until the step has ended on every lane; loads issued ahead for the next step go on. They
   // count in the books of the step that uses them.
   absl::StatusOr<LaneTimes> Run(const StepPlan& plan, TaskRunner& runner);
@@ -56,8 +61,9 @@ class Executor {
   std::array<std::unique_ptr<Stream>, kNumLanes> streams_;
   int num_issued_ahead_ = 0;  // head tasks of the next step that are under way
   std::vector<TaskTiming> timings_;
-  std::vector<TaskTiming> compute_;       // merged busy intervals of the compute lanes
-  std::vector<TaskTiming> transfer_;      // and of the link lanes
+  std::vector<TaskTiming> compute_;         // merged busy intervals of the compute lanes
+  std::vector<TaskTiming> transfer_;        // and of the link lanes
+  std::vector<TaskTiming> last_uncovered_;  // what of compute_ no transfer of its step covered
   std::vector<TaskTiming> last_compute_;  // compute_ of the step before, beside which the head ran
 };
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -33,6 +34,7 @@ namespace moelight {
 namespace {
 
 constexpr int32_t kMaxSequences = 64;
+constexpr int kRepeatedMicroBatches = 3;
 
 // How a checkpoint is run.
 struct Setting {
@@ -171,6 +173,42 @@ class GoldenTest : public testing::TestWithParam<Parameters> {
     EXPECT_LE(error.value(), setting_.logits);
   }
 
+  // The greedy continuation of every prompt, as long as the reference's.
+  std::vector<std::vector<TokenId>> RunGreedy() {
+    const std::vector<std::vector<TokenId>> want = golden_["greedy"];
+    const auto prompts = Prompts();
+    std::deque<Sequence> sequences;
+    Scheduler scheduler({kMaxSequences, 2048}, *model_->kv_cache);
+    Batch batch;
+    size_t num_done = 0;
+    for (size_t step = 0; num_done < prompts.size(); ++step) {
+      if (step < prompts.size()) {
+        sequences.push_back(MakeSequence(prompts[step], static_cast<int32_t>(want[step].size())));
+        scheduler.Add(&sequences.back());
+      }
+      scheduler.NextBatch(&batch);
+      const absl::StatusOr<StepResult> result = model_->runner->Run(&batch);
+      EXPECT_TRUE(result.ok()) << result.status();
+      if (!result.ok()) return {};
+      scheduler.StepDone(batch);
+      for (int32_t i = 0; i < batch.num_sequences(); ++i) {
+        const absl::Span<float> logits = model_->runner->logits(i);
+        Sequence* sequence = batch.sequence(i);
+        sequence->tokens.push_back(
+            static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+        if (sequence->num_tokens() < sequence->max_tokens_total) continue;
+        scheduler.Remove(sequence);
+        ++num_done;
+      }
+    }
+    std::vector<std::vector<TokenId>> tokens;
+    for (const Sequence& sequence : sequences) {
+      tokens.emplace_back(sequence.tokens.begin() + sequence.num_prompt_tokens,
+                          sequence.tokens.end());
+    }
+    return tokens;
+  }
+
   std::string folder_;
   Setting setting_ = {};
   nlohmann::json golden_;
@@ -201,33 +239,12 @@ TEST_P(GoldenTest, LogitsAfterEveryToken) {
 TEST_P(GoldenTest, GreedyTokens) {
   const std::vector<std::vector<TokenId>> want = golden_["greedy"];
   const std::vector<std::vector<double>> margins = golden_["margin"];
-  const auto prompts = Prompts();
-  std::deque<Sequence> sequences;
-  Scheduler scheduler({kMaxSequences, 2048}, *model_->kv_cache);
-  Batch batch;
-  size_t num_done = 0;
-  for (int step = 0; num_done < prompts.size(); ++step) {
-    if (step < static_cast<int>(prompts.size())) {
-      sequences.push_back(MakeSequence(prompts[step], static_cast<int32_t>(want[step].size())));
-      scheduler.Add(&sequences.back());
-    }
-    scheduler.NextBatch(&batch);
-    ASSERT_TRUE(model_->runner->Run(&batch).ok());
-    scheduler.StepDone(batch);
-    for (int32_t i = 0; i < batch.num_sequences(); ++i) {
-      const absl::Span<float> logits = model_->runner->logits(i);
-      Sequence* sequence = batch.sequence(i);
-      sequence->tokens.push_back(
-          static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
-      if (sequence->num_tokens() < sequence->max_tokens_total) continue;
-      scheduler.Remove(sequence);
-      ++num_done;
-    }
-  }
+  const std::vector<std::vector<TokenId>> got = RunGreedy();
+  ASSERT_EQ(got.size(), want.size());
   int num_compared = 0;
-  for (size_t i = 0; i < prompts.size(); ++i) {
+  for (size_t i = 0; i < want.size(); ++i) {
     for (size_t t = 0; t < want[i].size() && margins[i][t] > setting_.margin; ++t) {
-      ASSERT_EQ(sequences[i].tokens[prompts[i].size() + t], want[i][t])
+      ASSERT_EQ(got[i][t], want[i][t])
           << "prompt " << i << ", token " << t << ", margin " << margins[i][t];
       ++num_compared;
     }
@@ -235,6 +252,16 @@ TEST_P(GoldenTest, GreedyTokens) {
   // The random models are close calls all along: on bf16 few tokens come before the first small
   // margin.
   EXPECT_GE(num_compared, 8);
+}
+
+// Every token, whatever its margin: what a race would change. By default the settings with several
+// micro-batches of several sequences run twice; tests/nightly.sh asks for more of all.
+TEST_P(GoldenTest, RepeatsGiveTheSameTokens) {
+  const char* const repeats = std::getenv("MOELIGHT_TEST_REPEATS");
+  if (repeats == nullptr && setting_.num_micro_batches != kRepeatedMicroBatches) return;
+  const int num_repeats = repeats != nullptr ? std::atoi(repeats) : 2;
+  const std::vector<std::vector<TokenId>> first = RunGreedy();
+  for (int i = 1; i < num_repeats; ++i) ASSERT_EQ(RunGreedy(), first) << "repeat " << i;
 }
 
 // The backends that this machine can run: the host's with the one schedule that means something
@@ -247,8 +274,10 @@ std::vector<Setting> Settings() {
   }
   const bool has_gpu = CreateBackend("cuda", {}).ok();
   for (const Schedule& schedule : Schedules()) {
-    for (int n : {1, 2, 5, 16}) {
+    for (int n : {1, kRepeatedMicroBatches, 16}) {
       settings.push_back({"double", schedule.name.data(), n, 1e-4, 0.005});
+    }
+    for (int n : {1, 2, kRepeatedMicroBatches, 5, 16}) {
       if (has_gpu) settings.push_back({"cuda", schedule.name.data(), n, 2e-2, 0.1});
     }
   }

@@ -136,6 +136,34 @@ TEST(ExecutorTest, BooksAddUp) {
   EXPECT_EQ(times->stall_us[h2d][cpu], 24);
   // D1 (10-16) ran beside pre(1) (10-18); D2 (24-30) beside nothing.
   EXPECT_EQ(times->transfer_overlapped_us, 6);
+  EXPECT_EQ(times->compute_overlapped_us, 6);
+}
+
+// A load issued ahead runs beside the end of one step and the beginning of the next. The books of
+// the next one have it, with what it covered of both; it is issued once.
+TEST(ExecutorTest, LoadsIssuedAheadCountInTheStepThatUsesThem) {
+  StepPlan plan;
+  plan.num_head_tasks = 1;
+  plan.tasks = {MakeTask(TaskKind::kLoadWeights, {}), MakeTask(TaskKind::kPreAttn, {}),
+                MakeTask(TaskKind::kLoadWeights, {}), MakeTask(TaskKind::kPostAttn, {0})};
+  plan.tasks[2].ahead = true;
+  // The script is the same for both steps: the head 0-10 beside pre 4-6, post 8-20.
+  ScriptedBackend backend({{0, 10}, {4, 6}, {}, {8, 20}});
+  Executor executor(backend);
+  CountingRunner runner;
+  const absl::StatusOr<LaneTimes> first = executor.Run(plan, runner);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(runner.num_runs, 4);
+  EXPECT_EQ(first->transfer_overlapped_us, 4);  // 4-6, 8-10
+  EXPECT_EQ(first->compute_overlapped_us, 4);
+  EXPECT_EQ(first->step_us, 16);  // 4-20: the head may have run long before
+  const absl::StatusOr<LaneTimes> second = executor.Run(plan, runner);
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(runner.num_runs, 7) << "the head was issued by the first step";
+  // Beside this step's compute and, on the same clock here, the last step's; of that, nothing was
+  // left uncovered within 0-10.
+  EXPECT_EQ(second->transfer_overlapped_us, 8);
+  EXPECT_EQ(second->compute_overlapped_us, 4);
 }
 
 TEST(ExecutorTest, AnErrorEndsTheStep) {
