@@ -41,7 +41,8 @@ struct EngineParts {
   std::unique_ptr<DeviceWeights> weights;
   std::unique_ptr<KvCache> kv_cache;
   std::unique_ptr<Scheduler> scheduler;
-  double probed_h2d_bytes_per_s = 0;  // 0: there is no link
+  std::unique_ptr<StagedCopy> staged_copy;  // null: streamed weights are pinned, or there are none
+  double probed_h2d_bytes_per_s = 0;        // 0: there is no link
   TraceRecorder trace;
   std::unique_ptr<StepRunner> step_runner;
 
@@ -98,7 +99,10 @@ void WarnUnpinned(const absl::Status& status, Logger& logger) {
   if (status.ok()) return;
   logger.Warning("host_memory_not_pinned",
                  {{"reason", status.message()},
-                  {"effect", "weights are copied to the GPU at a fraction of the link's speed"}});
+                  {"effect",
+                   "copies go through a small pinned buffer, at a fraction of the link's "
+                   "speed"},
+                  {"remedy", "raise the memlock limit (ulimit -l) above engine.host_memory"}});
 }
 
 // Memory for everything that the plan sized.
@@ -117,12 +121,16 @@ absl::Status PlaceParts(const EngineOptions& options, std::unique_ptr<ModelWeigh
                    KvCache::Create(plan.kv_cache, backend, NumCpuThreads(options)));
   WarnUnpinned(parts->kv_cache->pinned(), logger);
   parts->scheduler = std::make_unique<Scheduler>(plan.scheduler, *parts->kv_cache);
+  if (!parts->weights->pinned().ok()) {
+    ASSIGN_OR_RETURN(parts->staged_copy, StagedCopy::Create(backend, NumCpuThreads(options)));
+  }
   ASSIGN_OR_RETURN(
       parts->step_runner,
-      StepRunner::Create({plan.schedule, plan.cut, plan.activations},
-                         {parts->config, parts->weights->weights(), parts->weights->experts(),
-                          backend, parts->attention_backend(), *parts->kv_cache},
-                         &parts->trace));
+      StepRunner::Create(
+          {plan.schedule, plan.cut, plan.activations},
+          {parts->config, parts->weights->weights(), parts->weights->experts(), backend,
+           parts->attention_backend(), *parts->kv_cache, parts->staged_copy.get()},
+          &parts->trace));
   return absl::OkStatus();
 }
 
@@ -134,9 +142,12 @@ absl::Status BuildParts(const EngineOptions& options, Logger& logger, EnginePart
   RETURN_IF_ERROR(LoadTokenizer(options.model, parts));
   ASSIGN_OR_RETURN(const LoadFormat load_format, ParseLoadFormat(options.load_format));
   if (parts->backend->has_device_memory()) {
-    // Before the memory is taken.
-    ASSIGN_OR_RETURN(parts->probed_h2d_bytes_per_s,
-                     ProbeHostToDevice(*parts->backend, options.weight_page_bytes));
+    // Before the memory is taken. Where not even the probe's memory can be pinned, there is nothing
+    // to compare with.
+    const absl::StatusOr<double> rate =
+        ProbeHostToDevice(*parts->backend, options.weight_page_bytes);
+    if (!rate.ok() && !absl::IsResourceExhausted(rate.status())) return rate.status();
+    parts->probed_h2d_bytes_per_s = rate.value_or(0);
   }
   ASSIGN_OR_RETURN(std::unique_ptr<ModelWeights> loaded,
                    LoadWeights(options.model, parts->config, parts->plan.weights, load_format,

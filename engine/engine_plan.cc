@@ -135,6 +135,12 @@ int64_t GpuLimitBytes(const EngineOptions& options, const Backend& backend) {
 absl::Status PlanGpuMemory(const EngineOptions& options, const ModelConfig& config,
                            const Backend& backend, const WeightSizes& sizes,
                            int64_t host_limit_bytes, EnginePlan* plan) {
+  RETURN_IF_ERROR(backend.CheckLimits(plan->op_limits));
+  if (options.gpu_memory_bytes > backend.free_device_bytes()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("engine.gpu_memory is ", options.gpu_memory_bytes, " bytes, and ",
+                     backend.free_device_bytes(), " are free on the GPU"));
+  }
   MemoryBudget& budget = plan->budget;
   budget.Add(MemoryTier::kGpu, "weights", sizes.common_bytes);
   budget.Add(MemoryTier::kGpu, "activations",

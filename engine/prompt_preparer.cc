@@ -47,8 +47,13 @@ absl::StatusOr<PreparedPrompt> PromptPreparer::Prepare(const PromptInput& input)
   } else {
     prepared = PrepareChat(std::get<ChatPrompt>(input));
   }
-  if (prepared.ok() && prepared->token_ids.empty()) {
-    return absl::InvalidArgumentError("prompt: is empty");
+  RETURN_IF_ERROR(prepared.status());
+  if (prepared->token_ids.empty()) return absl::InvalidArgumentError("prompt: is empty");
+  // A tokenizer may know tokens that the model has no embedding for.
+  for (TokenId token : prepared->token_ids) {
+    if (token >= 0 && token < vocab_size_) continue;
+    return absl::InvalidArgumentError(absl::StrCat("prompt: the tokenizer gives token ", token,
+                                                   ", the model's are [0, ", vocab_size_, ")"));
   }
   return prepared;
 }

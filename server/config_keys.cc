@@ -123,7 +123,7 @@ const std::vector<ConfigKey>& Table() {
        0,
        {"auto", "cgopipe", "serial", "flexgen", "flexgen_cpu"}},
       {"engine.weight_page", Kind::kSize, FIELD(int64_t, engine.weight_page_bytes),
-       "unit in which expert weights are copied to the GPU, a power of two", 256, kGiB},
+       "unit in which expert weights are copied to the GPU, a power of two", kMiB, kGiB},
       {"engine.weight_ring_percent", Kind::kInteger, FIELD(int32_t, engine.weight_ring_percent),
        "GPU memory for streamed weights, in percent of what one layer streams", 100, 200},
       {"engine.num_micro_batches", Kind::kInteger, FIELD(int32_t, engine.num_micro_batches),

@@ -106,6 +106,8 @@ class Backend {
   virtual int64_t scratch_bytes(const OpLimits& limits) const = 0;
   // Pinned host memory that Reserve() will allocate besides, for the budget of the host.
   virtual int64_t pinned_bytes(const OpLimits&) const { return 0; }
+  // InvalidArgument naming what this backend cannot do for a model; before anything is loaded.
+  virtual absl::Status CheckLimits(const OpLimits&) const { return absl::OkStatus(); }
   virtual absl::Status Reserve(const OpLimits& limits) = 0;
 
   virtual absl::Status Embed(const EmbedArgs& args, Stream& stream) = 0;

@@ -191,6 +191,10 @@ absl::Status ForwardPass::LoadWeights(const Task& task, const MicroBatch&, Strea
   for (const PageRun& run : parts_.experts->Runs(task.layer, begin, end, task.ahead)) {
     if (run.bytes == 0) continue;
     h2d_bytes_ += run.bytes;
+    if (parts_.staged_copy != nullptr) {
+      RETURN_IF_ERROR(parts_.staged_copy->Copy(run.src, run.dst, run.bytes, stream));
+      continue;
+    }
     const int64_t num_words = run.bytes / DTypeBytes(DType::kF32);
     RETURN_IF_ERROR(
         parts_.device.Copy(TensorView::Make(const_cast<char*>(run.src), DType::kF32, {num_words}),

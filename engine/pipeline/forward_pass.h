@@ -17,6 +17,7 @@
 #include "engine/model/model_weights.h"
 #include "engine/pipeline/activations.h"
 #include "engine/pipeline/executor.h"
+#include "engine/pipeline/staged_copy.h"
 #include "engine/scheduler/batch.h"
 
 namespace moelight {
@@ -29,6 +30,7 @@ struct ForwardPassParts {
   Backend& device;       // all ops but attention on the host
   Backend& host;         // attention on the host; may be `device`
   KvCache& kv_cache;
+  StagedCopy* staged_copy = nullptr;  // set: streamed weights are not pinned and go through it
 };
 
 class ForwardPass : public TaskRunner {

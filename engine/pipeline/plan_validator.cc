@@ -227,6 +227,8 @@ absl::Status CheckHazards(const StepPlan& plan, const PlanShape& shape,
                            Describe(plan, use.task), " still uses it"));
         }
       }
+      // A write is ordered behind all that is listed: what comes later need only look at it.
+      if (access.writes) earlier.clear();
       earlier.push_back({i, access.writes});
     }
   }

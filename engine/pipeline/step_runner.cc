@@ -13,6 +13,9 @@ namespace {
 // own share between two hidden states, few enough that events cost nothing beside 10 ms of copying.
 constexpr int32_t kWeightPartsPerLayer = 8;
 
+// Plans kept; one of 32 layers and 4 micro-batches is about 100 KiB.
+constexpr size_t kMaxPlans = 64;
+
 WeightStream MakeWeightStream(const ExpertStore* experts) {
   WeightStream stream;
   if (experts == nullptr || experts->options().num_ring_slots == 0) return stream;

@@ -54,12 +54,14 @@ struct Model {
   EnginePlan plan;
   std::unique_ptr<DeviceWeights> weights;
   std::unique_ptr<KvCache> kv_cache;
+  std::unique_ptr<StagedCopy> staged_copy;
   std::unique_ptr<StepRunner> runner;
 
   Model(const std::string& folder, const Setting& setting) {
     config = *LoadModelConfig(folder);
-    const bool is_double = setting.device == std::string("double");
-    backend = is_double ? MakeAcceleratorDouble()
+    const bool can_pin = setting.device != std::string("double_unpinned");
+    const bool is_double = !can_pin || setting.device == std::string("double");
+    backend = is_double ? MakeAcceleratorDouble(can_pin)
                         : *CreateBackend(setting.device, {.num_threads = 2, .isa = ""});
     if (backend->has_device_memory()) {
       host_backend = *CreateBackend(is_double ? "reference" : "cpu", {.num_threads = 2, .isa = ""});
@@ -84,10 +86,13 @@ struct Model {
       EXPECT_TRUE(host_backend->Reserve(plan.host_op_limits).ok());
     }
     kv_cache = *KvCache::Create(plan.kv_cache, *backend, 2);
-    runner = *StepRunner::Create({plan.schedule, plan.cut, plan.activations},
-                                 {config, weights->weights(), weights->experts(), *backend,
-                                  host_backend != nullptr ? *host_backend : *backend, *kv_cache},
-                                 nullptr);
+    EXPECT_EQ(weights->pinned().ok(), can_pin);
+    if (!can_pin) staged_copy = *StagedCopy::Create(*backend, 2);
+    runner = *StepRunner::Create(
+        {plan.schedule, plan.cut, plan.activations},
+        {config, weights->weights(), weights->experts(), *backend,
+         host_backend != nullptr ? *host_backend : *backend, *kv_cache, staged_copy.get()},
+        nullptr);
   }
   // Room for a layer and a half: little is resident, and the ring is short.
   void ShrinkExpertMemory() {
@@ -273,6 +278,7 @@ std::vector<Setting> Settings() {
     settings.push_back({"cpu", "serial", n, 2e-2, 0.1});
   }
   const bool has_gpu = CreateBackend("cuda", {}).ok();
+  settings.push_back({"double_unpinned", "cgopipe", kRepeatedMicroBatches, 1e-4, 0.005});
   for (const Schedule& schedule : Schedules()) {
     for (int n : {1, kRepeatedMicroBatches, 16}) {
       settings.push_back({"double", schedule.name.data(), n, 1e-4, 0.005});

@@ -147,8 +147,10 @@ class ThreadedStream final : public Stream {
 
 class AcceleratorDouble final : public Backend {
  public:
-  AcceleratorDouble()
-      : ops_(*CreateBackend("reference", {})), inline_(ops_->CreateStream(Lane::kGpu)) {}
+  explicit AcceleratorDouble(bool can_pin)
+      : can_pin_(can_pin),
+        ops_(*CreateBackend("reference", {})),
+        inline_(ops_->CreateStream(Lane::kGpu)) {}
 
   absl::string_view name() const override { return "double"; }
   std::string description() const override { return "double"; }
@@ -157,7 +159,11 @@ class AcceleratorDouble final : public Backend {
   DType embedding_dtype() const override { return ops_->embedding_dtype(); }
   const WeightFormat& weight_format() const override { return ops_->weight_format(); }
   bool has_device_memory() const override { return true; }
-  int64_t free_device_bytes() const override { return int64_t{1} << 30; }
+  int64_t free_device_bytes() const override { return int64_t{1} << 40; }
+  absl::StatusOr<std::unique_ptr<PinnedRange>> PinHost(void* data, int64_t bytes) override {
+    if (!can_pin_) return absl::ResourceExhaustedError("the memlock limit is too low");
+    return Backend::PinHost(data, bytes);
+  }
   std::unique_ptr<Stream> CreateStream(Lane) override { return std::make_unique<ThreadedStream>(); }
   int64_t scratch_bytes(const OpLimits& limits) const override {
     return ops_->scratch_bytes(limits);
@@ -216,12 +222,15 @@ class AcceleratorDouble final : public Backend {
     return absl::OkStatus();
   }
 
+  const bool can_pin_;
   const std::unique_ptr<Backend> ops_;
   const std::unique_ptr<Stream> inline_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeAcceleratorDouble() { return std::make_unique<AcceleratorDouble>(); }
+std::unique_ptr<Backend> MakeAcceleratorDouble(bool can_pin) {
+  return std::make_unique<AcceleratorDouble>(can_pin);
+}
 
 }  // namespace moelight

@@ -12,7 +12,8 @@
 
 namespace moelight {
 
-std::unique_ptr<Backend> MakeAcceleratorDouble();
+// Without `can_pin`, PinHost() fails, as it does under a low memlock limit.
+std::unique_ptr<Backend> MakeAcceleratorDouble(bool can_pin = true);
 
 }  // namespace moelight
 

@@ -15,6 +15,7 @@
 #include "engine/backend/cuda/cuda_stream.h"
 #include "engine/backend/cuda/matmul.h"
 #include "engine/backend/cuda/moe.h"
+#include "engine/backend/cuda/moe_kernels.h"
 #include "engine/backend/cuda/row_kernels.h"
 #include "engine/backend/cuda/upload_ring.h"
 #include "engine/backend/formats/bf16.h"
@@ -61,6 +62,13 @@ struct ScratchLayout {
   }
 };
 
+// Whether `data` is host memory that the device cannot address.
+bool IsUnpinned(const void* data) {
+  cudaPointerAttributes attributes = {};
+  return cudaPointerGetAttributes(&attributes, data) == cudaSuccess &&
+         attributes.type == cudaMemoryTypeUnregistered;
+}
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const cudaDeviceProp& properties, std::unique_ptr<Cublas> cublas)
@@ -95,6 +103,7 @@ class CudaBackend final : public Backend {
     return ScratchLayout(limits, compute_major_).total_bytes();
   }
   int64_t pinned_bytes(const OpLimits& limits) const override { return UploadRing::Bytes(limits); }
+  absl::Status CheckLimits(const OpLimits& limits) const override;
   absl::Status Reserve(const OpLimits& limits) override;
 
   absl::Status Embed(const EmbedArgs& args, Stream& stream) override;
@@ -145,12 +154,23 @@ int64_t CudaBackend::free_device_bytes() const {
   return static_cast<int64_t>(free_bytes);
 }
 
-absl::Status CudaBackend::Reserve(const OpLimits& limits) {
+absl::Status CudaBackend::CheckLimits(const OpLimits& limits) const {
   const int32_t head_dim = limits.heads.head_dim;
   if (head_dim < 2 || head_dim > kCudaMaxHeadDim || head_dim % 2 != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "head_dim is ", head_dim, "; the cuda backend takes even ones up to ", kCudaMaxHeadDim));
   }
+  if (limits.num_experts > kMaxRouterExperts || limits.num_experts_per_tok > kMaxExpertsPerToken) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(limits.num_experts, " experts, ", limits.num_experts_per_tok,
+                     " per token; the cuda backend takes up to ", kMaxRouterExperts, " and ",
+                     kMaxExpertsPerToken));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaBackend::Reserve(const OpLimits& limits) {
+  RETURN_IF_ERROR(CheckLimits(limits));
   RETURN_IF_ERROR(CudaStatus(cudaDeviceSynchronize(), "wait before new scratch"));
   const ScratchLayout layout(limits, compute_major_);
   scratch_ = nullptr;  // first, so that both need not fit
@@ -330,6 +350,17 @@ absl::Status CudaBackend::CopyPages(const CopyPagesArgs& args, Stream& stream) {
   if (args.pages.empty()) return absl::OkStatus();
   static_assert(sizeof(PageCopy) == 2 * sizeof(int32_t), "the kernel reads pairs of indices");
   const cudaStream_t cuda_stream = CudaStream::Get(stream);
+  if (IsUnpinned(args.src) || IsUnpinned(args.dst)) {
+    // A kernel cannot reach it; the runtime copies it page by page, slowly.
+    for (const PageCopy& page : args.pages) {
+      RETURN_IF_ERROR(CudaStatus(
+          cudaMemcpyAsync(static_cast<char*>(args.dst) + page.dst_page * args.page_bytes,
+                          static_cast<const char*>(args.src) + page.src_page * args.page_bytes,
+                          args.page_bytes, cudaMemcpyDefault, cuda_stream),
+          "copy a page of unpinned memory"));
+    }
+    return absl::OkStatus();
+  }
   ASSIGN_OR_RETURN(const PageCopy* pages, Upload(args.pages, cuda_stream));
   CopyPagesParams params;
   params.src = static_cast<const char*>(args.src);
