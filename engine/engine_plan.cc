@@ -135,7 +135,6 @@ int64_t GpuLimitBytes(const EngineOptions& options, const Backend& backend) {
 absl::Status PlanGpuMemory(const EngineOptions& options, const ModelConfig& config,
                            const Backend& backend, const WeightSizes& sizes,
                            int64_t host_limit_bytes, EnginePlan* plan) {
-  RETURN_IF_ERROR(backend.CheckLimits(plan->op_limits));
   if (options.gpu_memory_bytes > backend.free_device_bytes()) {
     return absl::ResourceExhaustedError(
         absl::StrCat("engine.gpu_memory is ", options.gpu_memory_bytes, " bytes, and ",
@@ -209,6 +208,7 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const Mo
     plan.activations.num_staging_pages = plan.cut.max_staging_pages;
     plan.kv_cache.num_pages = NumKvPages(options, plan, host_limit_bytes);
     plan.op_limits = MakeOpLimits(config, plan);
+    RETURN_IF_ERROR(backend.CheckLimits(plan.op_limits));
     RETURN_IF_ERROR(PlanGpuMemory(options, config, backend, sizes, host_limit_bytes, &plan));
     // Everything is read into host memory before the GPU's part moves.
     MemoryBudget loading;
@@ -221,9 +221,11 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const Mo
                     Activations::Sizes(config, plan.activations).host_bytes);
     CHECK(host_backend != nullptr);
     plan.host_op_limits = HostAttentionLimits(plan.op_limits);
+    RETURN_IF_ERROR(host_backend->CheckLimits(plan.host_op_limits));
     plan.budget.Add(MemoryTier::kHost, "scratch", host_backend->scratch_bytes(plan.host_op_limits));
   } else {
     plan.op_limits = MakeOpLimits(config, plan);
+    RETURN_IF_ERROR(backend.CheckLimits(plan.op_limits));
     const ActivationSizes activations = Activations::Sizes(config, plan.activations);
     plan.budget.Add(MemoryTier::kHost, "weights", sizes.bytes());
     plan.budget.Add(MemoryTier::kHost, "activations",

@@ -8,6 +8,7 @@
 
 #include <absl/strings/str_cat.h>
 
+#include "engine/backend/byte_view.h"
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/memory/arena.h"
@@ -79,8 +80,7 @@ class LinkProbe {
   // Place of copy i in a region that holds a whole number of them or ends with an unused rest.
   static TensorView View(char* region, int64_t region_bytes, int64_t i, int64_t copy_bytes) {
     CHECK_LE(copy_bytes, region_bytes);
-    char* const data = region + i % (region_bytes / copy_bytes) * copy_bytes;
-    return TensorView::Make(data, DType::kI32, {copy_bytes / DTypeBytes(DType::kI32)});
+    return ByteView(region + i % (region_bytes / copy_bytes) * copy_bytes, copy_bytes);
   }
   TensorView HostView(int direction, int64_t i, int64_t copy_bytes) const {
     return View(host_data_ + direction * host_region_bytes_, host_region_bytes_, i, copy_bytes);

@@ -43,17 +43,21 @@ absl::StatusOr<PreparedPrompt> PromptPreparer::Prepare(const PromptInput& input)
   if (const auto* text = std::get_if<std::string>(&input)) {
     prepared = PrepareText(*text);
   } else if (const auto* tokens = std::get_if<std::vector<TokenId>>(&input)) {
-    prepared = PrepareTokens(*tokens);
+    prepared = PreparedPrompt{*tokens, ""};
   } else {
     prepared = PrepareChat(std::get<ChatPrompt>(input));
   }
   RETURN_IF_ERROR(prepared.status());
   if (prepared->token_ids.empty()) return absl::InvalidArgumentError("prompt: is empty");
-  // A tokenizer may know tokens that the model has no embedding for.
-  for (TokenId token : prepared->token_ids) {
+  // A tokenizer, too, may know tokens that the model has no embedding for.
+  const absl::string_view name = std::holds_alternative<std::vector<TokenId>>(input)
+                                     ? "prompt.token_ids"
+                                     : "prompt: the tokenizer's ids";
+  for (size_t i = 0; i < prepared->token_ids.size(); ++i) {
+    const TokenId token = prepared->token_ids[i];
     if (token >= 0 && token < vocab_size_) continue;
-    return absl::InvalidArgumentError(absl::StrCat("prompt: the tokenizer gives token ", token,
-                                                   ", the model's are [0, ", vocab_size_, ")"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, "[", i, "]: ", token, " is outside [0, ", vocab_size_, ")"));
   }
   return prepared;
 }
@@ -67,17 +71,6 @@ absl::StatusOr<PreparedPrompt> PromptPreparer::PrepareText(const std::string& te
   ASSIGN_OR_RETURN(prepared.token_ids, tokenizer_->Encode(text));
   prepared.text = text;
   return prepared;
-}
-
-absl::StatusOr<PreparedPrompt> PromptPreparer::PrepareTokens(
-    const std::vector<TokenId>& tokens) const {
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || tokens[i] >= vocab_size_) {
-      return absl::InvalidArgumentError(absl::StrCat("prompt.token_ids[", i, "]: ", tokens[i],
-                                                     " is outside [0, ", vocab_size_, ")"));
-    }
-  }
-  return PreparedPrompt{tokens, ""};
 }
 
 absl::StatusOr<PreparedPrompt> PromptPreparer::PrepareChat(const ChatPrompt& chat) const {

@@ -51,7 +51,6 @@ class PromptPreparer {
   };
 
   absl::StatusOr<PreparedPrompt> PrepareText(const std::string& text) const;
-  absl::StatusOr<PreparedPrompt> PrepareTokens(const std::vector<TokenId>& tokens) const;
   absl::StatusOr<PreparedPrompt> PrepareChat(const ChatPrompt& chat) const;
 
   const Tokenizer* const tokenizer_;

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "engine/base/check.h"
+#include "engine/backend/byte_view.h"
 #include "engine/base/status_macros.h"
 
 namespace moelight {
@@ -11,12 +11,7 @@ namespace {
 absl::Status CopyBytes(const char* src, char* dst, int64_t bytes, Backend& backend,
                        Stream& stream) {
   if (bytes == 0) return absl::OkStatus();
-  // Bytes as the widest element, because every size here is a multiple of a cache line.
-  const auto view = [bytes](const char* data) {
-    return TensorView::Make(const_cast<char*>(data), DType::kF32, {bytes / 4});
-  };
-  CHECK_EQ(bytes % 4, 0);
-  return backend.Copy(view(src), view(dst), stream);
+  return backend.Copy(ByteView(src, bytes), ByteView(dst, bytes), stream);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <iterator>
 
+#include "engine/backend/byte_view.h"
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 
@@ -195,10 +196,8 @@ absl::Status ForwardPass::LoadWeights(const Task& task, const MicroBatch&, Strea
       RETURN_IF_ERROR(parts_.staged_copy->Copy(run.src, run.dst, run.bytes, stream));
       continue;
     }
-    const int64_t num_words = run.bytes / DTypeBytes(DType::kF32);
     RETURN_IF_ERROR(
-        parts_.device.Copy(TensorView::Make(const_cast<char*>(run.src), DType::kF32, {num_words}),
-                           TensorView::Make(run.dst, DType::kF32, {num_words}), stream));
+        parts_.device.Copy(ByteView(run.src, run.bytes), ByteView(run.dst, run.bytes), stream));
   }
   return absl::OkStatus();
 }

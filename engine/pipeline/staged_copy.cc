@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/backend/byte_view.h"
 #include "engine/base/status_macros.h"
 
 namespace moelight {
@@ -12,10 +13,6 @@ namespace {
 // More threads than this do not copy faster on the machines seen, and attention wants them.
 constexpr int kMaxThreads = 4;
 constexpr int64_t kPieceBytes = int64_t{256} << 10;  // of one thread at a time
-
-TensorView Words(const char* data, int64_t bytes) {
-  return TensorView::Make(const_cast<char*>(data), DType::kF32, {bytes / DTypeBytes(DType::kF32)});
-}
 
 }  // namespace
 
@@ -34,7 +31,6 @@ StagedCopy::StagedCopy(Backend& backend, int num_threads, std::unique_ptr<Arena>
       buffer_(static_cast<char*>(arena_->Allocate(kBufferBytes))) {}
 
 absl::Status StagedCopy::Copy(const char* src, char* dst, int64_t bytes, Stream& stream) {
-  CHECK_EQ(bytes % DTypeBytes(DType::kF32), 0);
   for (int64_t offset = 0; offset < bytes; offset += kBufferBytes) {
     const int64_t count = std::min(kBufferBytes, bytes - offset);
     RETURN_IF_ERROR(stream.RunOnHost([this, from = src + offset, count]() {
@@ -43,7 +39,7 @@ absl::Status StagedCopy::Copy(const char* src, char* dst, int64_t bytes, Stream&
       });
       return absl::OkStatus();
     }));
-    RETURN_IF_ERROR(backend_.Copy(Words(buffer_, count), Words(dst + offset, count), stream));
+    RETURN_IF_ERROR(backend_.Copy(ByteView(buffer_, count), ByteView(dst + offset, count), stream));
   }
   return absl::OkStatus();
 }

@@ -43,6 +43,7 @@ class CpuBackend final : public Backend {
     return WorkerScratchBytes(limits) * context_.runner.num_threads() +
            CpuFfn::ScratchBytes(limits) + RopeTable::ScratchBytes(limits);
   }
+  absl::Status CheckLimits(const OpLimits& limits) const override;
   absl::Status Reserve(const OpLimits& limits) override;
 
   absl::Status Embed(const EmbedArgs& args, Stream& stream) override;
@@ -72,12 +73,17 @@ class CpuBackend final : public Backend {
   RopeTable rope_table_;
 };
 
-absl::Status CpuBackend::Reserve(const OpLimits& limits) {
+absl::Status CpuBackend::CheckLimits(const OpLimits& limits) const {
   const int32_t head_dim = limits.heads.head_dim;
   if (head_dim < 2 || head_dim > kMaxHeadDim || head_dim % 2 != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "head_dim is ", head_dim, "; the cpu backend takes even ones up to ", kMaxHeadDim));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::Reserve(const OpLimits& limits) {
+  RETURN_IF_ERROR(CheckLimits(limits));
   RETURN_IF_ERROR(context_.ReserveWorkerBytes(WorkerScratchBytes(limits)));
   RETURN_IF_ERROR(ffn_.Reserve(limits));
   RETURN_IF_ERROR(rope_table_.Reserve(limits));

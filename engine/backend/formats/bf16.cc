@@ -8,9 +8,7 @@ namespace moelight {
 namespace {
 
 int64_t Bytes(int64_t num_rows, int64_t num_cols) {
-  constexpr int64_t kAlignment = 64;
-  const int64_t bytes = num_rows * num_cols * static_cast<int64_t>(sizeof(BFloat16));
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return PlainRowsBytes(num_rows, num_cols, DType::kBF16);
 }
 
 void Pack(const TensorView& src, int64_t row_begin, int64_t num_rows, void* dst) {

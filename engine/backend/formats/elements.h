@@ -1,4 +1,4 @@
-// Reading checkpoint tensors element by element, shared by the formats.
+// What formats share: sizes of plain rows, and reading checkpoint tensors element by element.
 #ifndef MOELIGHT_ENGINE_BACKEND_FORMATS_ELEMENTS_H_
 #define MOELIGHT_ENGINE_BACKEND_FORMATS_ELEMENTS_H_
 
@@ -15,6 +15,13 @@ inline void CheckPackArgs(const TensorView& src, int64_t row_begin, int64_t num_
   CHECK(src.dtype != DType::kI32) << "weights are f32, bf16 or f16";
   CHECK(row_begin >= 0 && row_begin + src.dim(0) <= num_rows)
       << "rows [" << row_begin << ", " << row_begin + src.dim(0) << ") of " << num_rows;
+}
+
+// Bytes of [num_rows, num_cols] plain rows, a multiple of 64 as WeightFormat::bytes promises.
+inline int64_t PlainRowsBytes(int64_t num_rows, int64_t num_cols, DType dtype) {
+  constexpr int64_t kAlignment = 64;
+  const int64_t bytes = num_rows * num_cols * DTypeBytes(dtype);
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 // Element `i` of a f32, bf16 or f16 tensor. Copies bytes, because a tensor inside a mapped
