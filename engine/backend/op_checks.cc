@@ -96,6 +96,8 @@ void CheckAttention(const AttentionArgs& args, const Backend& backend) {
   CHECK(args.kv.dtype == backend.kv_dtype());
   CHECK_GT(args.kv.page_tokens, 0);
   CHECK_GE(args.sliding_window, 0);
+  CHECK_GE(args.soft_cap, 0);
+  CheckOptionalVector(args.sinks, DType::kF32, args.heads.num_attention_heads);
   for (const AttentionSequence& sequence : args.sequences) {
     CHECK_GE(sequence.num_tokens, 1);
     CHECK_GE(sequence.num_cached_tokens, 0);

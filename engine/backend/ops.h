@@ -12,6 +12,7 @@
 
 #include <absl/types/span.h>
 
+#include "engine/backend/kv_format.h"
 #include "engine/backend/weight_format.h"
 #include "engine/base/tensor_view.h"
 
@@ -65,15 +66,18 @@ struct QkNormRopeArgs {
 };
 
 // One layer of the paged KV cache. A page holds `page_tokens` consecutive positions of one
-// sequence: [2 (K, V)][num_key_value_heads][page_tokens][head_dim].
+// sequence: [2 (K, V)][num_key_value_heads] blocks, which kv_format.h describes.
 struct KvLayerView {
   void* data = nullptr;  // [num_pages] pages
   DType dtype = DType::kF32;
   int64_t num_pages = 0;
   int32_t page_tokens = 0;
 
-  int64_t page_elements(const HeadGeometry& heads) const {
-    return 2 * heads.kv_size() * page_tokens;
+  int64_t block_bytes(const HeadGeometry& heads) const {
+    return page_tokens * KvRowBytes(dtype, heads.head_dim);
+  }
+  int64_t page_bytes(const HeadGeometry& heads) const {
+    return 2 * heads.num_key_value_heads * block_bytes(heads);
   }
 };
 
@@ -89,6 +93,10 @@ struct AttentionSequence {
 // For each new token of each sequence: stores its K and V in the cache, then
 // out = softmax(scale * q K^T + causal mask) V over its own and earlier positions, of which with
 // `sliding_window` > 0 only the last `sliding_window` (itself included) are seen.
+//
+// With `soft_cap` > 0 a scaled score s becomes soft_cap * tanh(s / soft_cap) (Gemma 2, section 2).
+// With `sinks` a head's softmax has one more score, sinks[head], whose value is zero (gpt-oss; Xiao
+// et al. 2023, section 3.3).
 struct AttentionArgs {
   TensorView qkv;  // [num_tokens, qkv_size] act, after QkNormRope
   HeadGeometry heads;
@@ -97,6 +105,8 @@ struct AttentionArgs {
   float scale = 0;             // 1/sqrt(head_dim) unless the model says otherwise
   int32_t sliding_window = 0;  // 0: none
   TensorView out;              // [num_tokens, num_attention_heads * head_dim] act
+  float soft_cap = 0;          // 0: none
+  TensorView sinks = {};       // [num_attention_heads] f32, or undefined
 };
 
 // Which experts each token goes to. Written by Router, read by MoeFfn.

@@ -15,12 +15,13 @@
 
 namespace moelight {
 
-enum class DType : uint8_t { kF32, kBF16, kF16, kI32 };
+enum class DType : uint8_t { kF32, kBF16, kF16, kI32, kI8 };
 
 constexpr int64_t DTypeBytes(DType dtype) {
+  if (dtype == DType::kI8) return 1;
   return dtype == DType::kF32 || dtype == DType::kI32 ? 4 : 2;
 }
-absl::string_view DTypeName(DType dtype);  // "f32", "bf16", "f16", "i32"
+absl::string_view DTypeName(DType dtype);  // "f32", "bf16", "f16", "i32", "i8"
 
 // Brain float: the upper half of an IEEE single. Conversion rounds to nearest even, NaN stays NaN.
 struct BFloat16 {
@@ -33,9 +34,10 @@ struct BFloat16 {
   float ToFloat() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
-// IEEE half, storage only.
+// IEEE half, storage only. Conversion rounds to nearest even; what is too large becomes infinite.
 struct Float16 {
   uint16_t bits = 0;
+  static Float16 FromFloat(float value);
   float ToFloat() const;
 };
 

@@ -30,7 +30,7 @@ struct KvCacheOptions {
   int64_t num_pages = 0;
 
   int64_t page_bytes_per_layer() const {
-    return 2 * heads.kv_size() * page_tokens * DTypeBytes(dtype);
+    return KvLayerView{nullptr, dtype, num_pages, page_tokens}.page_bytes(heads);
   }
   int64_t page_bytes() const { return num_layers * page_bytes_per_layer(); }  // all layers
   int64_t bytes() const { return num_layers * Arena::AlignUp(num_pages * page_bytes_per_layer()); }

@@ -62,6 +62,7 @@ void ConvertTo(const TensorView& rows, void* out) {
     case DType::kF16:
       return Convert<To, Float16>(rows, out);
     case DType::kI32:
+    case DType::kI8:
       CHECK(false) << "weights are not integers";
   }
 }

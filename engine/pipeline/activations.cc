@@ -12,9 +12,8 @@ namespace {
 constexpr int kTouchThreads = 1;
 
 int64_t StagingBytes(const ModelConfig& config, const ActivationShape& shape) {
-  KvLayerView view;
-  view.page_tokens = shape.kv_page_tokens;
-  return shape.num_staging_pages * view.page_elements(config.heads()) * DTypeBytes(shape.kv_dtype);
+  const KvLayerView view = {nullptr, shape.kv_dtype, shape.num_staging_pages, shape.kv_page_tokens};
+  return view.num_pages * view.page_bytes(config.heads());
 }
 
 // One list of buffers for adding up and for allocating: visit(view, dtype, dims).

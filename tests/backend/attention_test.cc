@@ -31,12 +31,12 @@ class AttentionTest : public testing::TestWithParam<BackendCase> {
   }
 
   TestBackend tested_{GetParam()};
-  TestBackend reference_ = TestBackend::Reference();
+  TestBackend reference_ = TestBackend::Reference(GetParam().kv_format);
 };
 
 TEST_P(AttentionTest, HeadSizesAndGroups) {
-  for (int32_t head_dim : {16, 20, 24, 32, 64, 80, 128}) {
-    for (int32_t group_size : {1, 2, 4, 8}) {
+  for (int32_t head_dim : {16, 20, 24, 32, 64, 80, 96, 128, 192, 256}) {
+    for (int32_t group_size : {1, 2, 4, 8, 16}) {
       const HeadGeometry heads = {2 * group_size, 2, head_dim};
       ExpectLikeReference({heads, 16, 0, {{0, 37}}});
       ExpectLikeReference({heads, 16, 0, {{99, 1}, {0, 1}, {64, 1}}});
@@ -67,6 +67,38 @@ TEST_P(AttentionTest, SlidingWindows) {
   }
 }
 
+// A softmax starts anew every kSegmentKeys = 1024 positions; on several threads a long sequence is
+// split there.
+TEST_P(AttentionTest, SegmentBoundaries) {
+  const HeadGeometry heads = {4, 2, 32};
+  for (int32_t length : {1022, 1023, 1024, 1025, 2047, 2048, 3500}) {
+    ExpectLikeReference({heads, 16, 0, {{length, 1}}});
+    ExpectLikeReference({heads, 5, 0, {{length, 1}, {17, 1}}});
+    ExpectLikeReference({heads, 16, 1500, {{length, 1}}});
+  }
+  ExpectLikeReference({heads, 16, 0, {{1000, 40}, {2040, 20}, {3000, 1}}});
+  ExpectLikeReference({heads, 16, 1030, {{2040, 20}, {3000, 1}}});
+}
+
+TEST_P(AttentionTest, SoftCap) {
+  if (GetParam().name == "cuda") GTEST_SKIP() << "not there yet";
+  PagedAttention setup({8, 2, 64}, 16, 0);
+  setup.set_query_scale(20.0f);
+  setup.set_soft_cap(15.0f);
+  const std::vector<NewTokens> batch = {{0, 70}, {200, 1}, {1500, 1}};
+  const double tolerance = GetParam().tolerance > 1e-3 ? 0.05 : 1e-4;
+  ExpectClose(setup.Run(tested_, batch), setup.Run(reference_, batch), tolerance);
+}
+
+// Below, among and far above the scores; the last leaves next to nothing of the values.
+TEST_P(AttentionTest, Sinks) {
+  if (GetParam().name == "cuda") GTEST_SKIP() << "not there yet";
+  PagedAttention setup({8, 2, 64}, 16, 100);
+  setup.set_sinks({-50.0f, -1.0f, 0.0f, 0.5f, 1.0f, 3.0f, 8.0f, 20.0f});
+  const std::vector<NewTokens> batch = {{0, 70}, {0, 1}, {200, 1}, {1500, 1}};
+  ExpectClose(setup.Run(tested_, batch), setup.Run(reference_, batch), GetParam().tolerance);
+}
+
 TEST_P(AttentionTest, MixedBatch) {
   ExpectLikeReference(
       {{8, 2, 32}, 16, 0, {{0, 200}, {333, 1}, {0, 1}, {17, 40}, {1000, 1}, {0, 3}, {64, 64}}});
@@ -91,8 +123,9 @@ TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
   ExpectClose(setup.Run(tested_, batch), setup.Run(reference_, batch), tolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, AttentionTest, testing::ValuesIn(BackendCases()),
-                         [](const auto& info) { return BackendCaseName(info.param); });
+const auto kCaseName = [](const auto& info) { return BackendCaseName(info.param); };
+INSTANTIATE_TEST_SUITE_P(All, AttentionTest, testing::ValuesIn(BackendCases()), kCaseName);
+INSTANTIATE_TEST_SUITE_P(KvFormats, AttentionTest, testing::ValuesIn(KvFormatCases()), kCaseName);
 
 }  // namespace
 }  // namespace moelight

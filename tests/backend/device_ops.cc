@@ -84,9 +84,9 @@ absl::Status DeviceOps::QkNormRope(QkNormRopeArgs args) {
 absl::Status DeviceOps::Attention(AttentionArgs args) {
   DeviceCopies on(backend_, stream_);
   args.qkv = on(args.qkv);
-  args.kv.data = on.Writable(args.kv.data, args.kv.num_pages * args.kv.page_elements(args.heads) *
-                                               DTypeBytes(args.kv.dtype));
+  args.kv.data = on.Writable(args.kv.data, args.kv.num_pages * args.kv.page_bytes(args.heads));
   args.out = on(args.out);
+  args.sinks = on(args.sinks);
   return on.Finish(backend_.Attention(args, stream_));
 }
 

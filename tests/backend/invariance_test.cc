@@ -117,6 +117,14 @@ TEST_P(InvarianceTest, AttentionBesideOtherSequences) {
   ExpectSame(beside.Rows(0, 1), alone);
 }
 
+// Alone on several threads it is split into pieces, beside others of its length it is not.
+TEST_P(InvarianceTest, AttentionOfALongSequence) {
+  const PagedAttention setup({4, 2, 32}, 16, 0);
+  const Matrix alone = setup.Run(tested_, {{3500, 1}});
+  const Matrix beside = setup.Run(tested_, std::vector<NewTokens>(60, NewTokens{3500, 1}));
+  ExpectSame(beside.Rows(0, 1), alone);
+}
+
 TEST_P(InvarianceTest, PageSize) {
   const Matrix expected = PagedAttention({4, 2, 32}, 16, 0).Run(tested_, {{90, 1}, {0, 70}});
   for (int32_t page_tokens : {1, 7, 64, 256}) {
@@ -130,7 +138,7 @@ INSTANTIATE_TEST_SUITE_P(All, InvarianceTest, testing::ValuesIn(BackendCases()),
 
 TEST(ThreadInvarianceTest, AnyNumberOfThreads) {
   const PagedAttention attention({4, 2, 32}, 16, 0);
-  const std::vector<NewTokens> batch = {{0, 200}, {333, 1}, {10, 40}, {64, 1}};
+  const std::vector<NewTokens> batch = {{0, 200}, {333, 1}, {10, 40}, {64, 1}, {2500, 1}};
   Matrix x = RandomMatrix(kBatch, 200, 2);
   Matrix product, attended;
   for (int num_threads : {1, 2, 3, 5}) {

@@ -16,7 +16,8 @@ std::ostream& operator<<(std::ostream& out, const BackendCase& backend_case) {
 
 std::string BackendCaseName(const BackendCase& backend_case) {
   if (backend_case.name != "cpu") return backend_case.name;
-  return absl::StrCat("cpu_", backend_case.isa, "_", backend_case.num_threads);
+  return absl::StrCat("cpu_", backend_case.isa, "_", backend_case.num_threads,
+                      backend_case.kv_format.empty() ? "" : "_", backend_case.kv_format);
 }
 
 std::vector<BackendCase> BackendCases() {
@@ -32,6 +33,19 @@ std::vector<BackendCase> BackendCases() {
   }
   if (CreateBackend("cuda", {}).ok()) {
     cases.push_back({"cuda", "", 1, 6e-3, /*has_exact_dense_products=*/false});
+  }
+  return cases;
+}
+
+std::vector<BackendCase> KvFormatCases() {
+  std::vector<BackendCase> cases;
+  for (const char* kv_format : {"f16", "int8"}) {
+    for (BackendCase backend_case : BackendCases()) {
+      if (backend_case.name != "cpu") continue;
+      backend_case.kv_format = kv_format;
+      backend_case.tolerance = 1e-5;  // all variants compute on these formats in fp32
+      cases.push_back(backend_case);
+    }
   }
   return cases;
 }
@@ -63,9 +77,14 @@ TestBackend::TestBackend(absl::string_view name, const BackendOptions& options) 
 }
 
 TestBackend::TestBackend(const BackendCase& backend_case)
-    : TestBackend(backend_case.name, {backend_case.num_threads, backend_case.isa}) {}
+    : TestBackend(backend_case.name,
+                  {backend_case.num_threads, backend_case.isa, backend_case.kv_format}) {}
 
-TestBackend TestBackend::Reference() { return TestBackend("reference", {}); }
+TestBackend TestBackend::Reference(const std::string& kv_format) {
+  BackendOptions options;
+  options.kv_format = kv_format;
+  return TestBackend("reference", options);
+}
 
 Matrix Matrix::Rows(int64_t begin, int64_t end) const {
   Matrix part(end - begin, cols);

@@ -25,6 +25,7 @@ struct BackendCase {
   double tolerance = 0;
   // Whether MatMul and DenseFfn give a row the same bits whatever else is in the call.
   bool has_exact_dense_products = true;
+  std::string kv_format = {};  // empty: the backend's own, bf16
 };
 std::ostream& operator<<(std::ostream& out, const BackendCase& backend_case);
 std::string BackendCaseName(const BackendCase& backend_case);
@@ -33,13 +34,16 @@ std::string BackendCaseName(const BackendCase& backend_case);
 // one; cuda if there is a GPU.
 std::vector<BackendCase> BackendCases();
 
+// The same with K and V in each of the other formats that the cpu backend has.
+std::vector<BackendCase> KvFormatCases();
+
 // Limits that hold for every test.
 OpLimits TestLimits();
 
 // A backend with its stream, reserved for TestLimits().
 struct TestBackend {
   explicit TestBackend(const BackendCase& backend_case);
-  static TestBackend Reference();
+  static TestBackend Reference(const std::string& kv_format = "");
 
   // The ops on host memory.
   DeviceOps ops() { return DeviceOps(*backend, *stream); }

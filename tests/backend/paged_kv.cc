@@ -46,14 +46,14 @@ PagedAttention::Cache PagedAttention::MakeCache(const Backend& backend,
   cache.view.num_pages = num_pages;
   cache.view.page_tokens = page_tokens_;
   // NaN in whatever was not stored, so that reading it shows.
-  cache.pages.assign(num_pages * cache.view.page_elements(heads_) * DTypeBytes(cache.view.dtype),
-                     '\xff');
+  cache.pages.assign(num_pages * cache.view.page_bytes(heads_), '\xff');
   cache.view.data = cache.pages.data();
   return cache;
 }
 
 Matrix PagedAttention::Call(TestBackend& backend, Cache& cache, Matrix qkv,
-                            const std::vector<AttentionSequence>& sequences) const {
+                            const std::vector<AttentionSequence>& sequences,
+                            int32_t sliding_window) const {
   Matrix out(qkv.rows, heads_.q_size());
   out.values.assign(out.values.size(), std::numeric_limits<float>::quiet_NaN());
   AttentionArgs args;
@@ -62,8 +62,13 @@ Matrix PagedAttention::Call(TestBackend& backend, Cache& cache, Matrix qkv,
   args.sequences = sequences;
   args.kv = cache.view;
   args.scale = 1.0f / std::sqrt(static_cast<float>(heads_.head_dim));
-  args.sliding_window = sliding_window_;
+  args.sliding_window = sliding_window;
   args.out = out.view();
+  args.soft_cap = soft_cap_;
+  std::vector<float> sinks = sinks_;
+  if (!sinks.empty()) {
+    args.sinks = TensorView::Make(sinks.data(), DType::kF32, {static_cast<int64_t>(sinks.size())});
+  }
   const absl::Status status = backend.ops().Attention(args);
   CHECK(status.ok()) << status.ToString();
   return out;
@@ -83,7 +88,9 @@ Matrix PagedAttention::Run(TestBackend& backend, const std::vector<NewTokens>& b
     std::vector<int32_t>& table = cache.block_tables[s];
     for (int32_t begin = 0; begin < num_cached; begin += 256) {
       const int32_t end = std::min(num_cached, begin + 256);
-      Call(backend, cache, Qkv(s, begin, end), {{0, end - begin, begin, table.data()}});
+      // Only K and V matter here: tokens that see but themselves are quick.
+      Call(backend, cache, Qkv(s, begin, end), {{0, end - begin, begin, table.data()}},
+           /*sliding_window=*/1);
     }
     if (drop_pages_before_window_) {
       const int32_t first_seen = std::max(0, num_cached + 1 - sliding_window_);
@@ -95,7 +102,7 @@ Matrix PagedAttention::Run(TestBackend& backend, const std::vector<NewTokens>& b
     qkv.values.insert(qkv.values.end(), rows.values.begin(), rows.values.end());
     qkv.rows += rows.rows;
   }
-  return Call(backend, cache, std::move(qkv), sequences);
+  return Call(backend, cache, std::move(qkv), sequences, sliding_window_);
 }
 
 Matrix PagedAttention::RunInParts(TestBackend& backend, const std::vector<int32_t>& parts) const {
@@ -108,7 +115,7 @@ Matrix PagedAttention::RunInParts(TestBackend& backend, const std::vector<int32_
   int32_t begin = 0;
   for (int32_t part : parts) {
     const Matrix out = Call(backend, cache, Qkv(0, begin, begin + part),
-                            {{0, part, begin, cache.block_tables[0].data()}});
+                            {{0, part, begin, cache.block_tables[0].data()}}, sliding_window_);
     all.values.insert(all.values.end(), out.values.begin(), out.values.end());
     all.rows += part;
     begin += part;

@@ -23,6 +23,8 @@ class PagedAttention {
 
   void set_drop_pages_before_window(bool drop) { drop_pages_before_window_ = drop; }
   void set_query_scale(float scale) { query_scale_ = scale; }
+  void set_soft_cap(float soft_cap) { soft_cap_ = soft_cap; }
+  void set_sinks(std::vector<float> sinks) { sinks_ = std::move(sinks); }
 
   // Fills the cached positions through the op itself, one sequence per call, then runs the batch.
   // Returns the rows of the new tokens, [sum of num_new, q_size].
@@ -36,13 +38,15 @@ class PagedAttention {
   Matrix Qkv(int64_t s, int32_t begin, int32_t end) const;
   Cache MakeCache(const Backend& backend, const std::vector<int32_t>& lengths) const;
   Matrix Call(TestBackend& backend, Cache& cache, Matrix qkv,
-              const std::vector<AttentionSequence>& sequences) const;
+              const std::vector<AttentionSequence>& sequences, int32_t sliding_window) const;
 
   HeadGeometry heads_;
   int32_t page_tokens_;
   int32_t sliding_window_;
   bool drop_pages_before_window_ = false;
   float query_scale_ = 1.0f;
+  float soft_cap_ = 0;
+  std::vector<float> sinks_;
 };
 
 }  // namespace moelight

@@ -77,7 +77,7 @@ class DecodeStep {
     }
     for (int64_t i = 0; i < kLayers; ++i) {
       layers_.emplace_back(backend.weight_format());
-      layers_.back().kv.assign(kv_view_.num_pages * kv_view_.page_elements(kHeads), 0x3c00);
+      layers_.back().kv.assign(kv_view_.num_pages * kv_view_.page_bytes(kHeads) / 2, 0x3c00);
     }
     for (int32_t i = 0; i < kHeads.head_dim / 2; ++i) {
       inv_freq_.push_back(std::pow(10000.0f, -2.0f * i / kHeads.head_dim));

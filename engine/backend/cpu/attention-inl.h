@@ -1,126 +1,28 @@
 // Attention of a block of query rows over the pages of one KV head. Included by isa_*.cc after
-// gemm-inl.h and rows-inl.h.
+// attention_keys-inl.h.
 //
 // Keys are taken in steps of kAttentionKeys that begin at multiples of it, with the running maximum
 // and sum of the online softmax (Milakov & Gimelshein 2018; Dao et al. 2022). K of a step is
-// transposed once into the layout of bf16_tiled, so that scores are a small Panel() for all rows;
-// V is used as it lies. A step that a row does not see leaves the row's state unchanged to the bit
-// (factor 1, weights 0), so the result does not depend on how queries are grouped into calls.
+// transposed once into lines of 16 keys, so that scores are a small matrix product for all rows; V
+// is used as it lies. After every kSegmentKeys the sums start anew and are merged with those before
+// (Dao et al. 2023, section 3.1, "split-K"). A step or segment that a row does not see leaves the
+// row's state unchanged to the bit, and segments are merged in ascending order whoever computed
+// them, so the result depends neither on how queries are grouped into calls nor on how positions
+// are split over calls.
 #ifndef MOELIGHT_ENGINE_BACKEND_CPU_ATTENTION_INL_H_
 #define MOELIGHT_ENGINE_BACKEND_CPU_ATTENTION_INL_H_
 
 namespace moelight {
 namespace {
 
-constexpr int64_t kKeyTiles = kAttentionKeys / kTileRows;
-
-// Cut from the scratch of a call.
-struct AttentionScratch {
-  Act* q;          // [rows, kPackedStride]
-  uint16_t* k;     // [kKeyTiles][head_dim / 2][16][2]
-  float* weights;  // [rows, kAttentionKeys]: scores, then softmax weights
-  float* out;      // [rows, padded head_dim]: running sum of weighted values
-  float* max;      // [rows] running maximum, of scores * log2(e)
-  float* total;    // [rows] running sum of weights
-  float* rescale;  // [rows] factor for what was summed before this step
-  int64_t bytes;
-};
-
-inline int64_t PadTo16(int64_t n) { return (n + 15) / 16 * 16; }
-
-inline AttentionScratch CutScratch(void* scratch, int64_t num_rows, int64_t head_dim) {
-  char* base = static_cast<char*>(scratch);
-  int64_t used = 0;
-  const auto take = [&](int64_t bytes) {
-    char* at = base + used;
-    used += (bytes + 63) / 64 * 64;
-    return static_cast<void*>(at);
-  };
-  constexpr int64_t kFloat = sizeof(float);
-  AttentionScratch s;
-  s.q = static_cast<Act*>(take(num_rows * kPackedStride * static_cast<int64_t>(sizeof(Act))));
-  s.k = static_cast<uint16_t*>(take(kAttentionKeys * head_dim * 2));
-  s.weights = static_cast<float*>(take(num_rows * kAttentionKeys * kFloat));
-  s.out = static_cast<float*>(take(num_rows * PadTo16(head_dim) * kFloat));
-  s.max = static_cast<float*>(take(num_rows * kFloat));
-  s.total = static_cast<float*>(take(num_rows * kFloat));
-  s.rescale = static_cast<float*>(take(num_rows * kFloat));
-  s.bytes = used;
-  return s;
-}
-
-int64_t AttentionScratchSize(int64_t num_rows, int64_t head_dim) {
-  alignas(64) char origin[1];
-  return CutScratch(origin, num_rows, head_dim).bytes;
-}
-
-// Keys [begin, end) of the step that starts at position `start`; both relative to it.
-struct KeyStep {
-  int32_t start, begin, end;
-  // K of position start + i for i in [begin, end). The other entries of the tiles that these touch
-  // repeat one of them: their scores are computed and dropped.
-  const uint16_t* keys[kAttentionKeys];
-};
-
-// Brings K and V of `num_keys` consecutive positions of one page.
-inline void PrefetchKeys(const AttentionCall& call, const uint16_t* keys, int64_t num_keys) {
-  constexpr int64_t kLineElements = 32;
-  const int64_t num_elements = num_keys * call.head_dim;
-  for (int64_t i = 0; i < num_elements; i += kLineElements) {
-    _mm_prefetch(reinterpret_cast<const char*>(keys + i), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(keys + call.v_offset + i), _MM_HINT_T0);
-  }
-}
-
-// The step at `position`, of the positions below `position_end`. Pages lie anywhere in memory and
-// are short, so nothing but these prefetches brings them in time.
-inline void FindStep(const AttentionCall& call, int32_t position, int32_t position_end,
-                     KeyStep* step) {
-  step->start = position / kAttentionKeys * kAttentionKeys;
-  step->begin = position - step->start;
-  const int32_t left = position_end - step->start;
-  step->end = left < kAttentionKeys ? left : kAttentionKeys;
-  int32_t i = step->begin;
-  while (i < step->end) {
-    const int32_t offset = (step->start + i) % call.page_tokens;
-    const int64_t page = call.block_table[(step->start + i) / call.page_tokens];
-    const uint16_t* key = call.k + page * call.page_stride + int64_t{offset} * call.head_dim;
-    const int32_t in_page = call.page_tokens - offset;
-    const int32_t num_keys = in_page < step->end - i ? in_page : step->end - i;
-    PrefetchKeys(call, key, num_keys);
-    for (int32_t n = 0; n < num_keys; ++n, ++i, key += call.head_dim) step->keys[i] = key;
-  }
-  const uint16_t* any = step->keys[step->begin];
-  for (i = step->begin / 16 * 16; i < step->begin; ++i) step->keys[i] = any;
-  for (i = step->end; i % 16 != 0; ++i) step->keys[i] = any;
-}
-
-inline void ScoreKeys(const AttentionCall& call, const KeyStep& step, int64_t num_rows,
-                      const AttentionScratch& scratch) {
-  const int64_t num_pairs = call.head_dim / 2;
-  const int64_t tile_stride = num_pairs * kPairElements;
-  const int64_t tile_begin = step.begin / kTileRows;
-  const int64_t tile_end = (step.end + kTileRows - 1) / kTileRows;
-  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-    uint16_t* out = scratch.k + tile * tile_stride;
-    for (int64_t pair = 0; pair < num_pairs; pair += 16) {
-      TransposeN(step.keys + tile * kTileRows, 2 * pair, Lanes(num_pairs, pair),
-                 out + pair * kPairElements);
-    }
-  }
-  PanelCall panel;
-  panel.a = scratch.q;
-  panel.num_rows = num_rows;
-  panel.w = scratch.k + tile_begin * tile_stride;
-  panel.tile_stride = tile_stride;
-  panel.num_tiles = tile_end - tile_begin;
-  panel.num_pairs = num_pairs;
-  panel.y = scratch.weights + tile_begin * kTileRows;
-  panel.y_stride = kAttentionKeys;
-  Panel(panel);
+// cap * tanh(x / cap), with tanh(y) = 1 - 2 / (e^(2 y) + 1).
+inline Vec SoftCap(Vec x, float cap) {
+  const Vec e = Exp2(Mul(x, Set(2 * kLog2E / cap)));
+  return Mul(Set(cap), Sub(Set(1.0f), Div(Set(2.0f), Add(e, Set(1.0f)))));
 }
 
 // Turns the scores of one row into weights. The row sees [visible_begin, visible_end) of the step.
+template <typename Kv>
 inline void SoftmaxStep(const AttentionCall& call, const KeyStep& step, int32_t visible_begin,
                         int32_t visible_end, int64_t row, const AttentionScratch& scratch) {
   float* weights = scratch.weights + row * kAttentionKeys;
@@ -131,12 +33,14 @@ inline void SoftmaxStep(const AttentionCall& call, const KeyStep& step, int32_t 
     return;
   }
   const Vec lowest = Set(-__builtin_inff());
-  const Vec scale = Set(call.scale * kLog2E);
+  const Vec scale = Set(call.soft_cap > 0 ? call.scale : call.scale * kLog2E);
   const float old_max = scratch.max[row];
   Vec largest = Set(old_max);
   for (int32_t i = tile_begin; i < step.end; i += 16) {
-    const Vec score =
-        KeepRange(Mul(Load(weights + i), scale), visible_begin - i, visible_end - i, lowest);
+    Vec score = Mul(Load(weights + i), scale);
+    if (Kv::kScales) score = Mul(score, Load(step.k_scales + i));
+    if (call.soft_cap > 0) score = Mul(SoftCap(score, call.soft_cap), Set(kLog2E));
+    score = KeepRange(score, visible_begin - i, visible_end - i, lowest);
     largest = Max(largest, score);
     Store(weights + i, score);
   }
@@ -146,7 +50,7 @@ inline void SoftmaxStep(const AttentionCall& call, const KeyStep& step, int32_t 
   for (int32_t i = tile_begin; i < step.end; i += 16) {
     const Vec weight = Exp2(Sub(Load(weights + i), max));
     sum = Add(sum, weight);
-    Store(weights + i, weight);
+    Store(weights + i, Kv::kScales ? Mul(weight, Load(step.v_scales + i)) : weight);
   }
   StoreN(scratch.max + row, max, 1);
   StoreN(scratch.rescale + row, rescale, 1);
@@ -154,11 +58,15 @@ inline void SoftmaxStep(const AttentionCall& call, const KeyStep& step, int32_t 
 }
 
 // out[r, :] = out[r, :] * rescale[r] + sum over i in [begin, end) of weights[r, i] * V[i, :] for
-// kRows rows and the kVecs * 16 columns at `col`; with kTail only `lanes` of them exist in V.
-template <int kRows, int kVecs, bool kTail>
-inline void WeighValues(const AttentionCall& call, const KeyStep& step, int64_t row, int64_t col,
-                        const AttentionScratch& scratch) {
+// kRows rows and the kVecs * 16 columns at `col`; with kTail only some of them exist in V. Brings
+// the same columns of `next`, if it is not null.
+template <typename Kv, int kRows, int kVecs, bool kTail>
+inline void WeighValues(const AttentionCall& call, const KeyStep& step, const KeyStep* next,
+                        int64_t row, int64_t col, const AttentionScratch& scratch) {
+  using Element = typename Kv::Element;
+  constexpr int64_t kColBytes = kVecs * 16 * static_cast<int64_t>(sizeof(Element));
   const int64_t out_stride = PadTo16(call.head_dim);
+  const int64_t offset = call.v_offset + col * static_cast<int64_t>(sizeof(Element));
   float* out = scratch.out + row * out_stride + col;
   const float* weights = scratch.weights + row * kAttentionKeys;
   Vec sum[kRows][kVecs];
@@ -167,10 +75,15 @@ inline void WeighValues(const AttentionCall& call, const KeyStep& step, int64_t 
     for (int v = 0; v < kVecs; ++v) sum[r][v] = Mul(Load(out + r * out_stride + v * 16), rescale);
   }
   for (int32_t i = step.begin; i < step.end; ++i) {
-    const uint16_t* value = step.keys[i] + call.v_offset + col;
+    const Element* value = reinterpret_cast<const Element*>(step.keys[i] + offset);
+    if (next != nullptr) {
+      for (int64_t byte = 0; byte < kColBytes; byte += kCacheLineBytes) {
+        Prefetch(next->keys[i] + offset + byte);
+      }
+    }
     Vec values[kVecs];
     for (int v = 0; v < kVecs; ++v) {
-      values[v] = kTail ? LoadBf16N(value, call.head_dim - col) : LoadBf16(value + v * 16);
+      values[v] = kTail ? Kv::LoadN(value, call.head_dim - col) : Kv::Load(value + v * 16);
     }
     for (int r = 0; r < kRows; ++r) {
       const Vec weight = Set(weights[r * kAttentionKeys + i]);
@@ -183,27 +96,30 @@ inline void WeighValues(const AttentionCall& call, const KeyStep& step, int64_t 
 }
 
 // All columns for kRows rows.
-template <int kRows>
-inline void WeighRows(const AttentionCall& call, const KeyStep& step, int64_t row,
-                      const AttentionScratch& scratch) {
+template <typename Kv, int kRows>
+inline void WeighRows(const AttentionCall& call, const KeyStep& step, const KeyStep* next,
+                      int64_t row, const AttentionScratch& scratch) {
   int64_t col = 0;
   for (; col + 16 * kValueVecs <= call.head_dim; col += 16 * kValueVecs) {
-    WeighValues<kRows, kValueVecs, false>(call, step, row, col, scratch);
+    WeighValues<Kv, kRows, kValueVecs, false>(call, step, next, row, col, scratch);
   }
   if constexpr (kValueVecs > 2) {
     for (; col + 32 <= call.head_dim; col += 32) {
-      WeighValues<kRows, 2, false>(call, step, row, col, scratch);
+      WeighValues<Kv, kRows, 2, false>(call, step, next, row, col, scratch);
     }
   }
   for (; col + 16 <= call.head_dim; col += 16) {
-    WeighValues<kRows, 1, false>(call, step, row, col, scratch);
+    WeighValues<Kv, kRows, 1, false>(call, step, next, row, col, scratch);
   }
-  if (col < call.head_dim) WeighValues<kRows, 1, true>(call, step, row, col, scratch);
+  if (col < call.head_dim) {
+    WeighValues<Kv, kRows, 1, true>(call, step, next, row, col, scratch);
+  }
 }
 
-inline void AttentionStep(const AttentionCall& call, const KeyStep& step, int64_t num_rows,
-                          const AttentionScratch& scratch) {
-  ScoreKeys(call, step, num_rows, scratch);
+template <typename Kv>
+inline void AttentionStep(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
+                          int64_t num_rows, const AttentionScratch& scratch) {
+  ScoreKeys<Kv>(call, step, next, num_rows, scratch);
   for (int64_t row = 0; row < num_rows; ++row) {
     const int32_t end =
         call.first_position + static_cast<int32_t>(row / call.group_size) + 1 - step.start;
@@ -211,74 +127,159 @@ inline void AttentionStep(const AttentionCall& call, const KeyStep& step, int64_
     if (call.sliding_window > 0 && end - call.sliding_window > begin) {
       begin = end - call.sliding_window;
     }
-    SoftmaxStep(call, step, begin, end < step.end ? end : step.end, row, scratch);
+    SoftmaxStep<Kv>(call, step, begin, end < step.end ? end : step.end, row, scratch);
   }
   int64_t row = 0;
-  for (; row + kValueRows <= num_rows; row += kValueRows) {
-    WeighRows<kValueRows>(call, step, row, scratch);
+  const KeyStep* ahead = &next;  // the first rows bring it, the others find it brought
+  for (; row + kValueRows <= num_rows; row += kValueRows, ahead = nullptr) {
+    WeighRows<Kv, kValueRows>(call, step, ahead, row, scratch);
   }
-  for (; row + 2 <= num_rows; row += 2) WeighRows<2>(call, step, row, scratch);
-  for (; row < num_rows; ++row) WeighRows<1>(call, step, row, scratch);
+  for (; row + 2 <= num_rows; row += 2, ahead = nullptr) {
+    WeighRows<Kv, 2>(call, step, ahead, row, scratch);
+  }
+  for (; row < num_rows; ++row, ahead = nullptr) {
+    WeighRows<Kv, 1>(call, step, ahead, row, scratch);
+  }
 }
 
-inline float* OutRow(const AttentionCall& call, int64_t row) {
-  return call.out + row / call.group_size * call.out_stride + row % call.group_size * call.head_dim;
+// A softmax over some of a row's keys: `out` is the sum of weighted values, `total` that of the
+// weights, both relative to the maximum. Empty: total is 0.
+struct Partial {
+  float* out;
+  float* max;
+  float* total;
+};
+
+inline Partial PartialAt(float* at, int64_t head_dim) {
+  return {at, at + PadTo16(head_dim), at + PadTo16(head_dim) + 1};
+}
+inline Partial SegmentOf(const AttentionScratch& scratch, int64_t row, int64_t head_dim) {
+  return {scratch.out + row * PadTo16(head_dim), scratch.max + row, scratch.total + row};
 }
 
-// Packs the queries and empties the sums.
-inline void PrepareRows(const AttentionCall& call, int64_t num_rows,
-                        const AttentionScratch& scratch) {
-  const int64_t out_stride = PadTo16(call.head_dim);
+inline void Clear(const Partial& to, int64_t head_dim) {
+  for (int64_t i = 0; i < head_dim; i += 16) Store(to.out + i, Zero());
+  *to.max = -__builtin_inff();
+  *to.total = 0;
+}
+
+inline void CopyPartial(const Partial& from, int64_t head_dim, const Partial& to) {
+  for (int64_t i = 0; i < head_dim; i += 16) Store(to.out + i, Load(from.out + i));
+  *to.max = *from.max;
+  *to.total = *from.total;
+}
+
+// whole = whole + part, for a part of later keys.
+inline void MergePartial(const Partial& part, int64_t head_dim, const Partial& whole) {
+  if (*part.total == 0) return;
+  if (*whole.total == 0) return CopyPartial(part, head_dim, whole);
+  const Vec max = Max(Set(*whole.max), Set(*part.max));
+  const Vec old_factor = Exp2(Sub(Set(*whole.max), max));
+  const Vec factor = Exp2(Sub(Set(*part.max), max));
+  for (int64_t i = 0; i < head_dim; i += 16) {
+    Store(whole.out + i, Fma(Load(part.out + i), factor, Mul(Load(whole.out + i), old_factor)));
+  }
+  StoreN(whole.total, Fma(Set(*part.total), factor, Mul(Set(*whole.total), old_factor)), 1);
+  StoreN(whole.max, max, 1);
+}
+
+// The row of the result. A sink is one more score, with a value of zero.
+inline void FinishRow(const Partial& whole, int64_t head_dim, const float* sink, float* out) {
+  Vec factor = Set(1.0f);
+  Vec total = Set(*whole.total);
+  if (sink != nullptr) {
+    const Vec score = Set(*sink * kLog2E);
+    const Vec max = Max(Set(*whole.max), score);
+    factor = Exp2(Sub(Set(*whole.max), max));
+    total = Fma(total, factor, Exp2(Sub(score, max)));
+  }
+  const Vec inverse = Div(factor, total);
+  for (int64_t i = 0; i < head_dim; i += 16) {
+    StoreN(out + i, Mul(Load(whole.out + i), inverse), Lanes(head_dim, i));
+  }
+}
+
+// Hands on what the segment summed and empties the sums.
+inline void FinishSegment(const AttentionCall& call, int64_t num_rows, float** partials,
+                          const AttentionScratch& scratch) {
+  const int64_t stride = PartialFloats(call.head_dim);
   for (int64_t row = 0; row < num_rows; ++row) {
-    const float* q =
-        call.q + row / call.group_size * call.q_stride + row % call.group_size * call.head_dim;
-    PackRow(q, call.head_dim, scratch.q + row * kPackedStride);
-    for (int64_t i = 0; i < out_stride; i += 16) Store(scratch.out + row * out_stride + i, Zero());
-    scratch.max[row] = -__builtin_inff();
-    scratch.total[row] = 0;
+    const Partial segment = SegmentOf(scratch, row, call.head_dim);
+    if (*partials != nullptr) {
+      CopyPartial(segment, call.head_dim, PartialAt(*partials, call.head_dim));
+      *partials += stride;
+    } else {
+      MergePartial(segment, call.head_dim, PartialAt(scratch.whole + row * stride, call.head_dim));
+    }
+    Clear(segment, call.head_dim);
   }
 }
 
-// The first step that any row of a call sees. Positions before it may lie in pages that are no
-// longer the sequence's own.
-inline void FindFirstStep(const AttentionCall& call, KeyStep* step) {
-  int32_t position = 0;
-  if (call.sliding_window > 0 && call.first_position + 1 > call.sliding_window) {
-    position = call.first_position + 1 - call.sliding_window;
-  }
-  FindStep(call, position, call.first_position + call.num_tokens, step);
-}
-
-void Attention(const AttentionCall& call) {
+template <typename Kv>
+void AttentionOf(const AttentionCall& call) {
   const int64_t num_rows = int64_t{call.num_tokens} * call.group_size;
-  const int64_t out_stride = PadTo16(call.head_dim);
+  const int64_t stride = PartialFloats(call.head_dim);
   const AttentionScratch scratch = CutScratch(call.scratch, num_rows, call.head_dim);
-  const int32_t position_end = call.first_position + call.num_tokens;
+  float* partials = call.partials;
   KeyStep steps[2];
   KeyStep* step = &steps[0];
   KeyStep* next = &steps[1];
-  FindFirstStep(call, step);
-  PrepareRows(call, num_rows, scratch);
-  for (;;) {
+  FindStep<Kv>(call, call.position_begin, call.position_end, step);
+  PrefetchStep<Kv>(call, *step);
+  PackQueries<Kv>(call, num_rows, scratch);
+  for (int64_t row = 0; row < num_rows; ++row) {
+    Clear(SegmentOf(scratch, row, call.head_dim), call.head_dim);
+    Clear(PartialAt(scratch.whole + row * stride, call.head_dim), call.head_dim);
+  }
+  for (bool last = false; !last;) {
     const int32_t next_position = step->start + step->end;
-    if (next_position < position_end) {
-      FindStep(call, next_position, position_end, next);
+    last = next_position >= call.position_end;
+    if (!last) {
+      FindStep<Kv>(call, next_position, call.position_end, next);
     } else if (call.next != nullptr) {
-      FindFirstStep(*call.next, next);  // for its prefetches
+      FindStep<Kv>(*call.next, call.next->position_begin, call.next->position_end, next);
+    } else {
+      *next = *step;
     }
-    AttentionStep(call, *step, num_rows, scratch);
-    if (next_position >= position_end) break;
+    AttentionStep<Kv>(call, *step, *next, num_rows, scratch);
+    if (last || next_position % kSegmentKeys == 0) {
+      FinishSegment(call, num_rows, &partials, scratch);
+    }
     KeyStep* const done = step;
     step = next;
     next = done;
   }
+  if (call.partials != nullptr) return;
   for (int64_t row = 0; row < num_rows; ++row) {
-    const Vec inverse = Div(Set(1.0f), Set(scratch.total[row]));
-    float* out = OutRow(call, row);
-    for (int64_t i = 0; i < call.head_dim; i += 16) {
-      StoreN(out + i, Mul(Load(scratch.out + row * out_stride + i), inverse),
-             Lanes(call.head_dim, i));
+    const int64_t head = row % call.group_size;
+    FinishRow(PartialAt(scratch.whole + row * stride, call.head_dim), call.head_dim,
+              call.sinks != nullptr ? call.sinks + head : nullptr,
+              call.out + row / call.group_size * call.out_stride + head * call.head_dim);
+  }
+}
+
+void Attention(const AttentionCall& call) {
+  if (call.element == KvElement::kBf16) {
+    AttentionOf<Bf16Kv>(call);
+  } else if (call.element == KvElement::kF16) {
+    AttentionOf<F16Kv>(call);
+  } else {
+    AttentionOf<I8Kv>(call);
+  }
+}
+
+void MergeAttention(const AttentionMergeCall& call) {
+  const int64_t stride = PartialFloats(call.head_dim);
+  const AttentionScratch scratch = CutScratch(call.scratch, call.group_size, call.head_dim);
+  for (int64_t row = 0; row < call.group_size; ++row) {
+    const Partial whole = PartialAt(scratch.whole, call.head_dim);
+    Clear(whole, call.head_dim);
+    for (int64_t segment = 0; segment < call.num_segments; ++segment) {
+      float* at = const_cast<float*>(call.partials) + (segment * call.group_size + row) * stride;
+      MergePartial(PartialAt(at, call.head_dim), call.head_dim, whole);
     }
+    FinishRow(whole, call.head_dim, call.sinks != nullptr ? call.sinks + row : nullptr,
+              call.out + row * call.head_dim);
   }
 }
 

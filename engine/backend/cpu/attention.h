@@ -1,10 +1,11 @@
 // The Attention op of the cpu backend.
 //
-// The unit of work is an item: some new tokens of one sequence against one KV head. Items are dealt
-// to threads in ranges of about equal numbers of keys, the long ones first. A long prompt is many
-// items, a decoding sequence is one per KV head.
+// The unit of work is an item: some new tokens of one sequence against one KV head, over all
+// positions that they see or, for a decoding sequence that is too long for one thread, over some of
+// their segments. Items are dealt to threads in ranges of about equal numbers of keys, the long
+// ones first. What the items of a split sequence found is merged at the end.
 //
-// Threads: engine thread. Allocates in Reserve() only.
+// Threads: engine thread. Owns the partial results of split sequences. Allocates in Reserve() only.
 #ifndef MOELIGHT_ENGINE_BACKEND_CPU_ATTENTION_H_
 #define MOELIGHT_ENGINE_BACKEND_CPU_ATTENTION_H_
 
@@ -17,10 +18,12 @@ namespace moelight {
 
 class CpuAttention {
  public:
-  explicit CpuAttention(CpuContext* context) : context_(context) {}
+  CpuAttention(CpuContext* context, DType kv_dtype);
 
+  DType kv_dtype() const { return kv_dtype_; }
   static int64_t WorkerScratchBytes(const OpLimits& limits, const CpuKernels& kernels);
-  void Reserve(const OpLimits& limits);
+  int64_t ScratchBytes(const OpLimits& limits) const;
+  absl::Status Reserve(const OpLimits& limits);
 
   void Run(const AttentionArgs& args);
 
@@ -30,21 +33,42 @@ class CpuAttention {
     int32_t kv_head;
     int32_t token_begin;  // within the sequence
     int32_t num_tokens;
+    int32_t position_begin;
+    int32_t position_end;
+    int64_t first_partial;  // where the segments' results go; -1: the item is whole
     int64_t cost;
+  };
+  // A split sequence and head, whose segments are at [first_partial, first_partial + num_segments).
+  struct Merge {
+    int32_t sequence;
+    int32_t kv_head;
+    int64_t first_partial;
+    int32_t num_segments;
   };
 
   void ListItems(const AttentionArgs& args);
-  // Appends to ranges_ the ends of ranges of about equal cost.
-  void ListRanges();
+  // Cuts decoding items that cost more than `target` into several, as far as partials_ reaches.
+  void SplitItems(int64_t target);
+  void SplitItem(const Item& item, int64_t target);
+  // Appends to ranges_ the ends of ranges that cost about `target`.
+  void ListRanges(int64_t target);
   // Stores K and V of tokens [begin, end) of a sequence.
   void StoreKv(const AttentionArgs& args, const AttentionSequence& sequence, int32_t kv_head,
                int32_t begin, int32_t end) const;
   AttentionCall MakeCall(const AttentionArgs& args, const Item& item) const;
   void RunItems(const AttentionArgs& args, int64_t begin, int64_t end) const;
+  void RunMerge(const AttentionArgs& args, const Merge& merge) const;
+  float* PartialAt(int64_t index, const HeadGeometry& heads) const;
 
   CpuContext* context_;
+  const DType kv_dtype_;
+  const KvElement element_;
   std::vector<Item> items_;
+  std::vector<Item> split_items_;  // scratch of SplitItems()
+  std::vector<Merge> merges_;
   std::vector<int64_t> range_ends_;
+  int64_t num_partials_ = 0;  // in use
+  AlignedBuffer partials_;    // [MaxPartials()][group_size][attention_partial_floats] f32
 };
 
 }  // namespace moelight

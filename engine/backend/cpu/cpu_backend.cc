@@ -23,8 +23,8 @@ namespace {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const CpuIsa& isa, int num_threads)
-      : context_(isa, num_threads), attention_(&context_), ffn_(&context_) {}
+  CpuBackend(const CpuIsa& isa, int num_threads, DType kv_dtype)
+      : context_(isa, num_threads), attention_(&context_, kv_dtype), ffn_(&context_) {}
 
   absl::string_view name() const override { return "cpu"; }
   std::string description() const override {
@@ -33,7 +33,7 @@ class CpuBackend final : public Backend {
                         num_threads == 1 ? " thread)" : " threads)");
   }
   DType activation_dtype() const override { return DType::kF32; }
-  DType kv_dtype() const override { return DType::kBF16; }
+  DType kv_dtype() const override { return attention_.kv_dtype(); }
   DType embedding_dtype() const override { return DType::kBF16; }
   const WeightFormat& weight_format() const override { return kBf16TiledFormat; }
 
@@ -41,7 +41,8 @@ class CpuBackend final : public Backend {
 
   int64_t scratch_bytes(const OpLimits& limits) const override {
     return WorkerScratchBytes(limits) * context_.runner.num_threads() +
-           CpuFfn::ScratchBytes(limits) + RopeTable::ScratchBytes(limits);
+           CpuFfn::ScratchBytes(limits) + RopeTable::ScratchBytes(limits) +
+           attention_.ScratchBytes(limits);
   }
   absl::Status CheckLimits(const OpLimits& limits) const override;
   absl::Status Reserve(const OpLimits& limits) override;
@@ -79,6 +80,10 @@ absl::Status CpuBackend::CheckLimits(const OpLimits& limits) const {
     return absl::InvalidArgumentError(absl::StrCat(
         "head_dim is ", head_dim, "; the cpu backend takes even ones up to ", kMaxHeadDim));
   }
+  if (kv_dtype() == DType::kI8 && head_dim % 4 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("head_dim is ", head_dim, "; the KV format int8 takes multiples of 4"));
+  }
   return absl::OkStatus();
 }
 
@@ -87,8 +92,7 @@ absl::Status CpuBackend::Reserve(const OpLimits& limits) {
   RETURN_IF_ERROR(context_.ReserveWorkerBytes(WorkerScratchBytes(limits)));
   RETURN_IF_ERROR(ffn_.Reserve(limits));
   RETURN_IF_ERROR(rope_table_.Reserve(limits));
-  attention_.Reserve(limits);
-  return absl::OkStatus();
+  return attention_.Reserve(limits);
 }
 
 absl::Status CpuBackend::Embed(const EmbedArgs& args, Stream&) {
@@ -196,7 +200,14 @@ absl::Status CpuBackend::CopyPages(const CopyPagesArgs& args, Stream&) {
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const BackendOptions& options) {
   ASSIGN_OR_RETURN(const CpuIsa* isa, ChooseCpuIsa(options.isa));
-  return std::make_unique<CpuBackend>(*isa, options.num_threads);
+  DType kv_dtype = DType::kBF16;
+  if (!options.kv_format.empty()) {
+    ASSIGN_OR_RETURN(kv_dtype, ParseKvFormat(options.kv_format));
+  }
+  if (kv_dtype == DType::kF32) {
+    return absl::InvalidArgumentError("the cpu backend keeps K and V in bf16, f16 or int8");
+  }
+  return std::make_unique<CpuBackend>(*isa, options.num_threads, kv_dtype);
 }
 
 }  // namespace moelight

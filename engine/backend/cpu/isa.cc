@@ -8,7 +8,10 @@ namespace moelight {
 namespace {
 
 // The builtin asks both the CPU and, for the state of the wide registers, the operating system.
-bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
 bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -19,7 +22,7 @@ bool HasAvx512Bf16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"
 
 absl::Span<const CpuIsa> CpuIsas() {
   static constexpr CpuIsa kIsas[] = {
-      {"avx2", "AVX2 and FMA", HasAvx2, &kAvx2Kernels},
+      {"avx2", "AVX2, FMA and F16C", HasAvx2, &kAvx2Kernels},
       {"avx512", "AVX-512 F, BW, DQ and VL", HasAvx512, &kAvx512Kernels},
       {"avx512_bf16", "AVX-512 F, BW, DQ, VL and BF16", HasAvx512Bf16, &kAvx512Bf16Kernels},
   };

@@ -6,6 +6,8 @@
 #include "engine/backend/cpu/pairs_f32-inl.h"
 #include "engine/backend/cpu/gemm-inl.h"
 #include "engine/backend/cpu/rows-inl.h"
+#include "engine/backend/cpu/kv_rows-inl.h"
+#include "engine/backend/cpu/attention_keys-inl.h"
 #include "engine/backend/cpu/attention-inl.h"
 // clang-format on
 
@@ -15,6 +17,9 @@ const CpuKernels kAvx512Kernels = {
     .gemm = Gemm,
     .attention = Attention,
     .attention_scratch_bytes = AttentionScratchSize,
+    .attention_partial_floats = PartialFloats,
+    .attention_merge = MergeAttention,
+    .store_kv = StoreKv,
     .rope = Rope,
     .combine = Combine,
     .rms_norm = RmsNorm,

@@ -42,25 +42,58 @@ inline constexpr int64_t kGemmPassCols = 512;
 inline constexpr int64_t kPackedStride = kGemmPassCols + 16;
 inline constexpr int64_t kGemmScratchBytes = kGemmMaxRows * kPackedStride * int64_t{4};
 
-// Some consecutive query tokens of one sequence against one KV head.
+// How K and V lie in the cache; DType of those formats, which this header may not include.
+enum class KvElement : uint8_t { kBf16, kF16, kI8 };
+
+// One position of one head to its place in the cache.
+struct StoreKvCall {
+  const float* x = nullptr;  // [head_dim]
+  int32_t head_dim = 0;
+  KvElement element = KvElement::kBf16;
+  void* row = nullptr;
+  float* scale = nullptr;  // kI8 only
+};
+
+// Some consecutive query tokens of one sequence against one KV head, of which a range of positions
+// is seen. Ranges begin and end at multiples of kSegmentKeys, but for the ends of the sequence.
 struct AttentionCall {
   const float* q = nullptr;  // first query head of the group, first token
   int64_t q_stride = 0;      // from token to token, elements
   int32_t num_tokens = 0;
   int32_t group_size = 0;      // query heads that share the KV head; their q are consecutive
-  int32_t head_dim = 0;        // even, at most kMaxHeadDim
+  int32_t head_dim = 0;        // even, at most kMaxHeadDim; for kI8 a multiple of 4
   int32_t first_position = 0;  // of the first token
+  int32_t position_begin = 0;
+  int32_t position_end = 0;    // at most first_position + num_tokens
   int32_t sliding_window = 0;  // 0: none
   float scale = 0;
-  const uint16_t* k = nullptr;  // bf16 K of this head in page 0; V lies v_offset behind
-  int64_t v_offset = 0;
-  int64_t page_stride = 0;  // elements
+  float soft_cap = 0;            // 0: none
+  const float* sinks = nullptr;  // [group_size], or null
+  KvElement element = KvElement::kBf16;
+  const char* k = nullptr;   // block of K of this head in page 0; that of V lies v_offset behind
+  int64_t v_offset = 0;      // bytes, as all below
+  int64_t scale_offset = 0;  // of a block's scales, kI8 only
+  int64_t page_stride = 0;
   int32_t page_tokens = 0;
   const int32_t* block_table = nullptr;
   float* out = nullptr;  // first query head of the group, first token
   int64_t out_stride = 0;
+  // If not null, the range's segments are written here one by one, [segments][rows][stride] with
+  // stride attention_partial_floats(head_dim), and nothing to `out`.
+  float* partials = nullptr;
   void* scratch = nullptr;              // attention_scratch_bytes, aligned to 64
   const AttentionCall* next = nullptr;  // if known: what will be computed next, to be prefetched
+};
+
+// Adds up the partial results of all segments of rows into `out` of the call.
+struct AttentionMergeCall {
+  const float* partials = nullptr;  // [num_segments][group_size][stride], as AttentionCall's
+  int32_t num_segments = 0;
+  int32_t group_size = 0;
+  int32_t head_dim = 0;
+  const float* sinks = nullptr;  // [group_size], or null
+  float* out = nullptr;          // [group_size, head_dim]
+  void* scratch = nullptr;       // attention_scratch_bytes, aligned to 64
 };
 
 inline constexpr int32_t kMaxHeadDim = 384;
@@ -69,6 +102,10 @@ inline constexpr int32_t kAttentionRows = 32;
 // Keys per step of the online softmax. Steps begin at multiples of it, so the order of additions
 // depends on the position alone.
 inline constexpr int32_t kAttentionKeys = 64;
+// Keys after which a softmax starts anew, its result to be merged with the others in ascending
+// order. That makes a long sequence work for many threads without a bit of difference: 1024 keys of
+// 512 bytes are about 100 us of one core's share of the memory, a merge is far below one.
+inline constexpr int32_t kSegmentKeys = 1024;
 
 struct RopeCall {
   float* heads = nullptr;  // [num_heads, head_dim], consecutive
@@ -95,6 +132,9 @@ struct CpuKernels {
   void (*attention)(const AttentionCall& call);
   // Scratch for a call of `num_rows` = num_tokens * group_size.
   int64_t (*attention_scratch_bytes)(int64_t num_rows, int64_t head_dim);
+  int64_t (*attention_partial_floats)(int64_t head_dim);
+  void (*attention_merge)(const AttentionMergeCall& call);
+  void (*store_kv)(const StoreKvCall& call);
   void (*rope)(const RopeCall& call);
   void (*combine)(const CombineCall& call);
   // y = x * weight / rms(x)

@@ -23,6 +23,8 @@ constexpr int kMaxNarrowRows = 2;  // up to so many rows, kNarrowTiles side by s
 constexpr int kNarrowTiles = 2;
 constexpr int kValueRows = 4;
 constexpr int kValueVecs = 1;
+constexpr int kScoreRows = 2;  // of ScoreWords(): 2 x 1 accumulators beside 4 parts of a word
+constexpr int kScoreChains = 1;
 constexpr int kRouterRows = 2;
 constexpr int kRouterExperts = 2;
 
@@ -129,8 +131,72 @@ inline void StoreBf16N(uint16_t* p, Vec v, int64_t n) {
   memcpy(p, padded, n * sizeof(uint16_t));
 }
 
+inline Vec LoadF16(const uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+inline Vec LoadF16N(const uint16_t* p, int64_t n) {
+  uint16_t padded[16] = {};
+  memcpy(padded, p, n * sizeof(uint16_t));
+  return LoadF16(padded);
+}
+inline void StoreF16N(uint16_t* p, Vec v, int64_t n) {
+  uint16_t padded[16];
+  __m128i* const out = reinterpret_cast<__m128i*>(padded);
+  _mm_storeu_si128(out, _mm256_cvtps_ph(v.lo, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(out + 1, _mm256_cvtps_ph(v.hi, _MM_FROUND_TO_NEAREST_INT));
+  memcpy(p, padded, n * sizeof(uint16_t));
+}
+inline Vec LoadI8(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}
+inline Vec LoadI8N(const int8_t* p, int64_t n) {
+  int8_t padded[16] = {};
+  memcpy(padded, p, n);
+  return LoadI8(padded);
+}
+// Rounds to nearest even; values are within [-127, 127].
+inline void StoreI8N(int8_t* p, Vec v, int64_t n) {
+  alignas(32) int32_t whole[16];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(whole), _mm256_cvtps_epi32(v.lo));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(whole + 8), _mm256_cvtps_epi32(v.hi));
+  for (int64_t i = 0; i < n; ++i) p[i] = static_cast<int8_t>(whole[i]);
+}
+inline Vec Abs(Vec v) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, v.lo), _mm256_andnot_ps(sign, v.hi)};
+}
+
+// A line of 16 words of 32 bits, taken apart: element e of every word.
+inline __m256 F16OfWords(__m256i words) {  // those in the low halves; the high ones are zero
+  const __m128i halves =
+      _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  return _mm256_cvtph_ps(halves);
+}
+inline void SplitF16(const uint16_t* line, Vec* parts) {
+  const __m256i low = _mm256_set1_epi32(0xffff);
+  const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+  const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 16));
+  parts[0] = {F16OfWords(_mm256_and_si256(a, low)), F16OfWords(_mm256_and_si256(b, low))};
+  parts[1] = {F16OfWords(_mm256_srli_epi32(a, 16)), F16OfWords(_mm256_srli_epi32(b, 16))};
+}
+template <int kLeft>
+inline __m256 I8OfWords(__m256i words) {
+  return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(words, kLeft), 24));
+}
+inline void SplitI8(const uint16_t* line, Vec* parts) {
+  const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+  const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 16));
+  parts[0] = {I8OfWords<24>(a), I8OfWords<24>(b)};
+  parts[1] = {I8OfWords<16>(a), I8OfWords<16>(b)};
+  parts[2] = {I8OfWords<8>(a), I8OfWords<8>(b)};
+  parts[3] = {I8OfWords<0>(a), I8OfWords<0>(b)};
+}
+
 // Columns [0, 8) of rows [0, 8), 32-bit elements: out[c * 16 + r] = rows[r][c].
-inline void Transpose8(const uint16_t* const* rows, int64_t offset, uint16_t* out) {
+inline void Transpose8(const char* const* rows, int64_t offset, uint16_t* out) {
   __m256i t[8], u[8];
   for (int i = 0; i < 8; ++i) {
     t[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i] + offset));
@@ -154,16 +220,16 @@ inline void Transpose8(const uint16_t* const* rows, int64_t offset, uint16_t* ou
 }
 
 // Writes the 32-bit elements [0, n) of 16 rows as n columns: out[c * 16 + r] = rows[r][c], for
-// n <= 16. Elements are copied as bytes: rows need alignment to 2 only.
-inline void TransposeN(const uint16_t* const* rows, int64_t offset, int64_t n, uint16_t* out) {
+// n <= 16, from byte `offset` on. Elements are copied as bytes: rows need no alignment.
+inline void TransposeN(const char* const* rows, int64_t offset, int64_t n, uint16_t* out) {
   int64_t column = 0;
   for (; column + 8 <= n; column += 8) {
-    Transpose8(rows, offset + 2 * column, out + column * 32);
-    Transpose8(rows + 8, offset + 2 * column, out + column * 32 + 16);
+    Transpose8(rows, offset + 4 * column, out + column * 32);
+    Transpose8(rows + 8, offset + 4 * column, out + column * 32 + 16);
   }
   for (; column < n; ++column) {
     for (int r = 0; r < 16; ++r) {
-      memcpy(out + column * 32 + 2 * r, rows[r] + offset + 2 * column, 2 * sizeof(uint16_t));
+      memcpy(out + column * 32 + 2 * r, rows[r] + offset + 4 * column, sizeof(uint32_t));
     }
   }
 }

@@ -20,6 +20,8 @@ constexpr int kMaxNarrowRows = 3;  // up to so many rows, kNarrowTiles side by s
 constexpr int kNarrowTiles = 4;
 constexpr int kValueRows = 4;
 constexpr int kValueVecs = 4;
+constexpr int kScoreRows = 4;  // of ScoreWords(): 4 x 4 accumulators
+constexpr int kScoreChains = 4;
 constexpr int kRouterRows = 4;
 constexpr int kRouterExperts = 4;
 
@@ -98,9 +100,45 @@ inline void StoreBf16N(uint16_t* p, Vec v, int64_t n) {
   _mm256_mask_storeu_epi16(p, FirstN(n), VecToBf16(v));
 }
 
+inline Vec LoadF16(const uint16_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Vec LoadF16N(const uint16_t* p, int64_t n) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(FirstN(n), p));
+}
+inline void StoreF16N(uint16_t* p, Vec v, int64_t n) {
+  _mm256_mask_storeu_epi16(p, FirstN(n), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+inline Vec LoadI8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+inline Vec LoadI8N(const int8_t* p, int64_t n) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(FirstN(n), p)));
+}
+// Rounds to nearest even; values are within [-127, 127].
+inline void StoreI8N(int8_t* p, Vec v, int64_t n) {
+  _mm_mask_storeu_epi8(p, FirstN(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+inline Vec Abs(Vec v) { return _mm512_abs_ps(v); }
+
+// A line of 16 words of 32 bits, taken apart: element e of every word.
+inline void SplitF16(const uint16_t* line, Vec* parts) {
+  const __m512i words = _mm512_loadu_si512(line);
+  parts[0] = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+  parts[1] = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)));
+}
+inline void SplitI8(const uint16_t* line, Vec* parts) {
+  const __m512i words = _mm512_loadu_si512(line);
+  parts[0] = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(words, 24), 24));
+  parts[1] = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(words, 16), 24));
+  parts[2] = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(words, 8), 24));
+  parts[3] = _mm512_cvtepi32_ps(_mm512_srai_epi32(words, 24));
+}
+
 // Writes the 32-bit elements [0, n) of 16 rows as n columns: out[c * 16 + r] = rows[r][c], for
-// n <= 16. Elements are copied as bytes: rows need alignment to 2 only.
-inline void TransposeN(const uint16_t* const* rows, int64_t offset, int64_t n, uint16_t* out) {
+// n <= 16, from byte `offset` on. Elements are copied as bytes: rows need no alignment.
+inline void TransposeN(const char* const* rows, int64_t offset, int64_t n, uint16_t* out) {
   __m512i t[16], u[16];
   for (int i = 0; i < 16; ++i) t[i] = _mm512_maskz_loadu_epi32(FirstN(n), rows[i] + offset);
   for (int i = 0; i < 16; i += 4) {  // 4 x 4 blocks within each 128-bit lane

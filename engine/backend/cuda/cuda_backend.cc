@@ -264,6 +264,9 @@ absl::Status CudaBackend::QkNormRope(const QkNormRopeArgs& args, Stream& stream)
 absl::Status CudaBackend::Attention(const AttentionArgs& args, Stream& stream) {
   CheckAttention(args, *this);
   CHECK_LE(args.heads.head_dim, kCudaMaxHeadDim);
+  if (args.soft_cap > 0 || args.sinks.defined()) {
+    return absl::UnimplementedError("the cuda backend has no soft cap and no attention sinks yet");
+  }
   attention_plan_.Build(args);
   if (attention_plan_.empty()) return absl::OkStatus();
   const cudaStream_t cuda_stream = CudaStream::Get(stream);
@@ -407,6 +410,10 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const BackendOptions&
   if (!options.isa.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("the cuda backend has no isa variants, but isa is \"", options.isa, "\""));
+  }
+  if (!options.kv_format.empty() && options.kv_format != KvFormatName(DType::kBF16)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the cuda backend keeps K and V in bf16, but kv_format is \"", options.kv_format, "\""));
   }
   ASSIGN_OR_RETURN(const cudaDeviceProp properties, UseDevice());
   ASSIGN_OR_RETURN(std::unique_ptr<Cublas> cublas, Cublas::Load());

@@ -13,6 +13,7 @@
 #include "engine/backend/op_checks.h"
 #include "engine/backend/paged_experts.h"
 #include "engine/backend/routing_slots.h"
+#include "engine/base/status_macros.h"
 
 namespace moelight {
 namespace {
@@ -32,10 +33,11 @@ void NormRow(const float* x, const float* weight, int64_t n, float epsilon, floa
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
 }
 
-// In place.
-void SoftmaxRow(float* x, int64_t n) {
-  const float max = *std::max_element(x, x + n);
-  float sum = 0;
+// In place. `sink`, if there is one, is a further score that only takes its share.
+void SoftmaxRow(float* x, int64_t n, const float* sink = nullptr) {
+  float max = *std::max_element(x, x + n);
+  if (sink != nullptr) max = std::max(max, *sink);
+  float sum = sink != nullptr ? std::exp(*sink - max) : 0.0f;
   for (int64_t i = 0; i < n; ++i) {
     x[i] = std::exp(x[i] - max);
     sum += x[i];
@@ -55,23 +57,37 @@ void RopeRow(float* head, int64_t head_dim, int32_t position, const float* inv_f
   }
 }
 
-// K (part 0) or V (part 1) of one position.
-float* CacheRow(const AttentionArgs& args, const AttentionSequence& sequence, int part,
-                int64_t kv_head, int32_t position) {
-  const int32_t page = sequence.block_table[position / args.kv.page_tokens];
-  CHECK(page >= 0 && page < args.kv.num_pages) << "page " << page << " of " << args.kv.num_pages;
-  const int64_t row = (part * args.heads.num_key_value_heads + kv_head) * args.kv.page_tokens +
-                      position % args.kv.page_tokens;
-  return static_cast<float*>(args.kv.data) + page * args.kv.page_elements(args.heads) +
-         row * args.heads.head_dim;
-}
+// K (part 0) or V (part 1) of one position of one head.
+struct CacheRow {
+  CacheRow(const AttentionArgs& args, const AttentionSequence& sequence, int part, int64_t kv_head,
+           int32_t position)
+      : head_dim(args.heads.head_dim), dtype(args.kv.dtype) {
+    const int32_t page = sequence.block_table[position / args.kv.page_tokens];
+    CHECK(page >= 0 && page < args.kv.num_pages) << "page " << page << " of " << args.kv.num_pages;
+    const int64_t row = position % args.kv.page_tokens;
+    const int64_t row_bytes = head_dim * DTypeBytes(dtype);
+    char* const block =
+        static_cast<char*>(args.kv.data) + page * args.kv.page_bytes(args.heads) +
+        (part * args.heads.num_key_value_heads + kv_head) * args.kv.block_bytes(args.heads);
+    elements = block + row * row_bytes;
+    scale = reinterpret_cast<float*>(block + args.kv.page_tokens * row_bytes) + row;
+  }
+  void Store(const float* x) const { StoreKvRow(x, head_dim, dtype, elements, scale); }
+  void Load(float* x) const { LoadKvRow(elements, scale, head_dim, dtype, x); }
+
+  int32_t head_dim;
+  DType dtype;
+  void* elements;
+  float* scale;  // of int8 only
+};
 
 class ReferenceBackend final : public Backend {
  public:
+  explicit ReferenceBackend(DType kv_dtype) : kv_dtype_(kv_dtype) {}
   absl::string_view name() const override { return "reference"; }
   std::string description() const override { return "reference (fp32, 1 thread)"; }
   DType activation_dtype() const override { return DType::kF32; }
-  DType kv_dtype() const override { return DType::kF32; }
+  DType kv_dtype() const override { return kv_dtype_; }
   DType embedding_dtype() const override { return DType::kF32; }
   const WeightFormat& weight_format() const override { return kF32Format; }
 
@@ -98,9 +114,11 @@ class ReferenceBackend final : public Backend {
   absl::Status CopyPages(const CopyPagesArgs& args, Stream& stream) override;
 
  private:
-  // The scores of one query, the logits of one token, or the hidden row of one expert.
+  // The scores of one query and a row of the cache, the logits of one token, or the hidden row of
+  // one expert.
   static int64_t ScratchElements(const OpLimits& limits) {
-    return std::max({limits.max_model_len, limits.num_experts, limits.max_intermediate_size});
+    return std::max({limits.max_model_len + limits.heads.head_dim, limits.num_experts,
+                     limits.max_intermediate_size});
   }
   float* Scratch(int64_t num_elements) {
     CHECK_LE(num_elements, static_cast<int64_t>(scratch_.size())) << "beyond Reserve()";
@@ -110,6 +128,7 @@ class ReferenceBackend final : public Backend {
   // y += gate * Ffn(x) for one row.
   void AddFfnRow(const FfnWeights& weights, const float* x, float gate, float* y);
 
+  const DType kv_dtype_;
   std::vector<float> scratch_;
   PagedExperts paged_experts_;
 };
@@ -174,8 +193,7 @@ absl::Status ReferenceBackend::Attention(const AttentionArgs& args, Stream&) {
       for (int64_t h = 0; h < heads.num_key_value_heads; ++h) {
         for (int part = 0; part < 2; ++part) {
           const float* from = qkv + heads.q_size() + part * heads.kv_size() + h * heads.head_dim;
-          std::copy_n(from, heads.head_dim,
-                      CacheRow(args, sequence, part, h, sequence.num_cached_tokens + token));
+          CacheRow(args, sequence, part, h, sequence.num_cached_tokens + token).Store(from);
         }
       }
       AttendToken(args, sequence, token);
@@ -192,20 +210,23 @@ void ReferenceBackend::AttendToken(const AttentionArgs& args, const AttentionSeq
   const int32_t first =
       args.sliding_window > 0 ? std::max(0, position + 1 - args.sliding_window) : 0;
   const int32_t num_keys = position + 1 - first;
-  float* scores = Scratch(num_keys);
+  float* scores = Scratch(num_keys + heads.head_dim);
+  float* cached = scores + num_keys;
   for (int32_t h = 0; h < heads.num_attention_heads; ++h) {
     const int32_t kv_head = h / (heads.num_attention_heads / heads.num_key_value_heads);
     const float* q = args.qkv.as<float>() + row * heads.qkv_size() + int64_t{h} * heads.head_dim;
     for (int32_t i = 0; i < num_keys; ++i) {
-      const float* key = CacheRow(args, sequence, 0, kv_head, first + i);
-      scores[i] = args.scale * Dot(q, key, heads.head_dim);
+      CacheRow(args, sequence, 0, kv_head, first + i).Load(cached);
+      scores[i] = args.scale * Dot(q, cached, heads.head_dim);
+      if (args.soft_cap > 0) scores[i] = args.soft_cap * std::tanh(scores[i] / args.soft_cap);
     }
-    SoftmaxRow(scores, num_keys);
+    const float* sink = args.sinks.defined() ? args.sinks.as<float>() + h : nullptr;
+    SoftmaxRow(scores, num_keys, sink);
     float* out = args.out.as<float>() + row * heads.q_size() + int64_t{h} * heads.head_dim;
     std::fill_n(out, heads.head_dim, 0.0f);
     for (int32_t i = 0; i < num_keys; ++i) {
-      const float* value = CacheRow(args, sequence, 1, kv_head, first + i);
-      for (int32_t d = 0; d < heads.head_dim; ++d) out[d] += scores[i] * value[d];
+      CacheRow(args, sequence, 1, kv_head, first + i).Load(cached);
+      for (int32_t d = 0; d < heads.head_dim; ++d) out[d] += scores[i] * cached[d];
     }
   }
 }
@@ -304,7 +325,11 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateReferenceBackend(const BackendOpt
     return absl::InvalidArgumentError(absl::StrCat(
         "the reference backend has no isa variants, but isa is \"", options.isa, "\""));
   }
-  return std::make_unique<ReferenceBackend>();
+  DType kv_dtype = DType::kF32;
+  if (!options.kv_format.empty()) {
+    ASSIGN_OR_RETURN(kv_dtype, ParseKvFormat(options.kv_format));
+  }
+  return std::make_unique<ReferenceBackend>(kv_dtype);
 }
 
 }  // namespace moelight
