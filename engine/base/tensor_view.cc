@@ -45,7 +45,8 @@ float Float16::ToFloat() const {
   if (exponent == 31) return mantissa ? std::nanf("") : static_cast<float>(sign) * INFINITY;
   if (exponent == 0)
     return static_cast<float>(sign) * std::ldexp(static_cast<float>(mantissa), -24);
-  return static_cast<float>(sign) * std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
+  const uint32_t magnitude = static_cast<uint32_t>(bits & 0x7fff) << 13;
+  return static_cast<float>(sign) * std::bit_cast<float>(magnitude + (112u << 23));
 }
 
 std::string TensorView::ShapeString() const {

@@ -43,7 +43,9 @@ std::vector<BackendCase> KvFormatCases() {
     for (BackendCase backend_case : BackendCases()) {
       if (backend_case.name != "cpu") continue;
       backend_case.kv_format = kv_format;
-      backend_case.tolerance = 1e-5;  // all variants compute on these formats in fp32
+      // In fp32, but for int8 where there are dot products: queries and weights of 16 bits.
+      const bool has_dots = backend_case.isa != "avx2" && backend_case.isa != "avx512";
+      backend_case.tolerance = backend_case.kv_format == "int8" && has_dots ? 2e-4 : 1e-5;
       cases.push_back(backend_case);
     }
   }

@@ -65,7 +65,7 @@ inline void WeighValues(const AttentionCall& call, const KeyStep& step, const Ke
                         int64_t row, int64_t col, const AttentionScratch& scratch) {
   using Element = typename Kv::Element;
   constexpr int64_t kColBytes = kVecs * 16 * static_cast<int64_t>(sizeof(Element));
-  const int64_t out_stride = PadTo16(call.head_dim);
+  const int64_t out_stride = PadTo32(call.head_dim);
   const int64_t offset = call.v_offset + col * static_cast<int64_t>(sizeof(Element));
   float* out = scratch.out + row * out_stride + col;
   const float* weights = scratch.weights + row * kAttentionKeys;
@@ -116,19 +116,10 @@ inline void WeighRows(const AttentionCall& call, const KeyStep& step, const KeyS
   }
 }
 
+// Adds the weighted values of the step to the sums of all rows.
 template <typename Kv>
-inline void AttentionStep(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
-                          int64_t num_rows, const AttentionScratch& scratch) {
-  ScoreKeys<Kv>(call, step, next, num_rows, scratch);
-  for (int64_t row = 0; row < num_rows; ++row) {
-    const int32_t end =
-        call.first_position + static_cast<int32_t>(row / call.group_size) + 1 - step.start;
-    int32_t begin = step.begin;
-    if (call.sliding_window > 0 && end - call.sliding_window > begin) {
-      begin = end - call.sliding_window;
-    }
-    SoftmaxStep<Kv>(call, step, begin, end < step.end ? end : step.end, row, scratch);
-  }
+inline void WeighStep(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
+                      int64_t num_rows, const AttentionScratch& scratch) {
   int64_t row = 0;
   const KeyStep* ahead = &next;  // the first rows bring it, the others find it brought
   for (; row + kValueRows <= num_rows; row += kValueRows, ahead = nullptr) {
@@ -142,6 +133,34 @@ inline void AttentionStep(const AttentionCall& call, const KeyStep& step, const 
   }
 }
 
+template <typename Kv>
+inline void AttentionStep(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
+                          int64_t num_rows, const AttentionScratch& scratch) {
+  using Dots = DotKernels<Kv>;
+  if constexpr (Dots::kExists) {
+    Dots::Score(call, step, next, num_rows, scratch);
+  } else {
+    ScoreKeys<Kv>(call, step, next, num_rows, scratch);
+  }
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const int32_t end =
+        call.first_position + static_cast<int32_t>(row / call.group_size) + 1 - step.start;
+    int32_t begin = step.begin;
+    if (call.sliding_window > 0 && end - call.sliding_window > begin) {
+      begin = end - call.sliding_window;
+    }
+    SoftmaxStep<Kv>(call, step, begin, end < step.end ? end : step.end, row, scratch);
+  }
+  if constexpr (Dots::kExists) {
+    Dots::Weigh(call, step, next, num_rows, scratch);
+  } else {
+    WeighStep<Kv>(call, step, next, num_rows, scratch);
+  }
+  // What has no counterpart in this step.
+  PrefetchKeys<Kv>(call, next, 0, step.begin, call.v_offset);
+  PrefetchKeys<Kv>(call, next, step.end, kAttentionKeys, call.v_offset);
+}
+
 // A softmax over some of a row's keys: `out` is the sum of weighted values, `total` that of the
 // weights, both relative to the maximum. Empty: total is 0.
 struct Partial {
@@ -151,20 +170,20 @@ struct Partial {
 };
 
 inline Partial PartialAt(float* at, int64_t head_dim) {
-  return {at, at + PadTo16(head_dim), at + PadTo16(head_dim) + 1};
+  return {at, at + PadTo32(head_dim), at + PadTo32(head_dim) + 1};
 }
 inline Partial SegmentOf(const AttentionScratch& scratch, int64_t row, int64_t head_dim) {
-  return {scratch.out + row * PadTo16(head_dim), scratch.max + row, scratch.total + row};
+  return {scratch.out + row * PadTo32(head_dim), scratch.max + row, scratch.total + row};
 }
 
 inline void Clear(const Partial& to, int64_t head_dim) {
-  for (int64_t i = 0; i < head_dim; i += 16) Store(to.out + i, Zero());
+  for (int64_t i = 0; i < PadTo32(head_dim); i += 16) Store(to.out + i, Zero());
   *to.max = -__builtin_inff();
   *to.total = 0;
 }
 
 inline void CopyPartial(const Partial& from, int64_t head_dim, const Partial& to) {
-  for (int64_t i = 0; i < head_dim; i += 16) Store(to.out + i, Load(from.out + i));
+  for (int64_t i = 0; i < PadTo32(head_dim); i += 16) Store(to.out + i, Load(from.out + i));
   *to.max = *from.max;
   *to.total = *from.total;
 }
@@ -176,7 +195,7 @@ inline void MergePartial(const Partial& part, int64_t head_dim, const Partial& w
   const Vec max = Max(Set(*whole.max), Set(*part.max));
   const Vec old_factor = Exp2(Sub(Set(*whole.max), max));
   const Vec factor = Exp2(Sub(Set(*part.max), max));
-  for (int64_t i = 0; i < head_dim; i += 16) {
+  for (int64_t i = 0; i < PadTo32(head_dim); i += 16) {
     Store(whole.out + i, Fma(Load(part.out + i), factor, Mul(Load(whole.out + i), old_factor)));
   }
   StoreN(whole.total, Fma(Set(*part.total), factor, Mul(Set(*whole.total), old_factor)), 1);
@@ -184,6 +203,7 @@ inline void MergePartial(const Partial& part, int64_t head_dim, const Partial& w
 }
 
 // The row of the result. A sink is one more score, with a value of zero.
+template <typename Kv>
 inline void FinishRow(const Partial& whole, int64_t head_dim, const float* sink, float* out) {
   Vec factor = Set(1.0f);
   Vec total = Set(*whole.total);
@@ -194,8 +214,12 @@ inline void FinishRow(const Partial& whole, int64_t head_dim, const float* sink,
     total = Fma(total, factor, Exp2(Sub(score, max)));
   }
   const Vec inverse = Div(factor, total);
-  for (int64_t i = 0; i < head_dim; i += 16) {
-    StoreN(out + i, Mul(Load(whole.out + i), inverse), Lanes(head_dim, i));
+  for (int64_t i = 0; i < head_dim; i += 32) {
+    Vec first = Load(whole.out + i);
+    Vec second = Load(whole.out + i + 16);
+    if constexpr (DotKernels<Kv>::kInterleaved) DotKernels<Kv>::SortColumns(&first, &second);
+    StoreN(out + i, Mul(first, inverse), Lanes(head_dim, i));
+    if (i + 16 < head_dim) StoreN(out + i + 16, Mul(second, inverse), Lanes(head_dim, i + 16));
   }
 }
 
@@ -225,8 +249,13 @@ void AttentionOf(const AttentionCall& call) {
   KeyStep* step = &steps[0];
   KeyStep* next = &steps[1];
   FindStep<Kv>(call, call.position_begin, call.position_end, step);
-  PrefetchStep<Kv>(call, *step);
-  PackQueries<Kv>(call, num_rows, scratch);
+  PrefetchKeys<Kv>(call, *step, step->begin, step->end, 0);
+  PrefetchKeys<Kv>(call, *step, step->begin, step->end, call.v_offset);
+  if constexpr (DotKernels<Kv>::kExists) {
+    DotKernels<Kv>::PackQueries(call, num_rows, scratch);
+  } else {
+    PackQueries<Kv>(call, num_rows, scratch);
+  }
   for (int64_t row = 0; row < num_rows; ++row) {
     Clear(SegmentOf(scratch, row, call.head_dim), call.head_dim);
     Clear(PartialAt(scratch.whole + row * stride, call.head_dim), call.head_dim);
@@ -252,9 +281,25 @@ void AttentionOf(const AttentionCall& call) {
   if (call.partials != nullptr) return;
   for (int64_t row = 0; row < num_rows; ++row) {
     const int64_t head = row % call.group_size;
-    FinishRow(PartialAt(scratch.whole + row * stride, call.head_dim), call.head_dim,
-              call.sinks != nullptr ? call.sinks + head : nullptr,
-              call.out + row / call.group_size * call.out_stride + head * call.head_dim);
+    FinishRow<Kv>(PartialAt(scratch.whole + row * stride, call.head_dim), call.head_dim,
+                  call.sinks != nullptr ? call.sinks + head : nullptr,
+                  call.out + row / call.group_size * call.out_stride + head * call.head_dim);
+  }
+}
+
+template <typename Kv>
+void MergeAttentionOf(const AttentionMergeCall& call) {
+  const int64_t stride = PartialFloats(call.head_dim);
+  const AttentionScratch scratch = CutScratch(call.scratch, call.group_size, call.head_dim);
+  for (int64_t row = 0; row < call.group_size; ++row) {
+    const Partial whole = PartialAt(scratch.whole, call.head_dim);
+    Clear(whole, call.head_dim);
+    for (int64_t segment = 0; segment < call.num_segments; ++segment) {
+      float* at = const_cast<float*>(call.partials) + (segment * call.group_size + row) * stride;
+      MergePartial(PartialAt(at, call.head_dim), call.head_dim, whole);
+    }
+    FinishRow<Kv>(whole, call.head_dim, call.sinks != nullptr ? call.sinks + row : nullptr,
+                  call.out + row * call.head_dim);
   }
 }
 
@@ -269,17 +314,12 @@ void Attention(const AttentionCall& call) {
 }
 
 void MergeAttention(const AttentionMergeCall& call) {
-  const int64_t stride = PartialFloats(call.head_dim);
-  const AttentionScratch scratch = CutScratch(call.scratch, call.group_size, call.head_dim);
-  for (int64_t row = 0; row < call.group_size; ++row) {
-    const Partial whole = PartialAt(scratch.whole, call.head_dim);
-    Clear(whole, call.head_dim);
-    for (int64_t segment = 0; segment < call.num_segments; ++segment) {
-      float* at = const_cast<float*>(call.partials) + (segment * call.group_size + row) * stride;
-      MergePartial(PartialAt(at, call.head_dim), call.head_dim, whole);
-    }
-    FinishRow(whole, call.head_dim, call.sinks != nullptr ? call.sinks + row : nullptr,
-              call.out + row * call.head_dim);
+  if (call.element == KvElement::kBf16) {
+    MergeAttentionOf<Bf16Kv>(call);
+  } else if (call.element == KvElement::kF16) {
+    MergeAttentionOf<F16Kv>(call);
+  } else {
+    MergeAttentionOf<I8Kv>(call);
   }
 }
 

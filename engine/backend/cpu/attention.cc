@@ -227,6 +227,7 @@ void CpuAttention::RunMerge(const AttentionArgs& args, const Merge& merge) const
   const int32_t group_size = GroupSize(heads);
   const int64_t first_head = int64_t{merge.kv_head} * group_size;
   AttentionMergeCall call;
+  call.element = element_;
   call.partials = PartialAt(merge.first_partial, heads);
   call.num_segments = merge.num_segments;
   call.group_size = group_size;

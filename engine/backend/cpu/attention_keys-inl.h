@@ -9,23 +9,34 @@ namespace {
 constexpr int64_t kKeyTiles = kAttentionKeys / kTileRows;
 constexpr int64_t kCacheLineBytes = 64;
 
-inline int64_t PadTo16(int64_t n) { return (n + 15) / 16 * 16; }
+inline int64_t PadTo32(int64_t n) { return (n + 31) / 32 * 32; }
 
-// Cut from the scratch of a call.
+// Kernels that take the place of those here and in attention-inl.h, for a format that the
+// instruction set has dot products for: see attention_dots-inl.h.
+template <typename Kv>
+struct DotKernels {
+  static constexpr bool kExists = false;
+  static constexpr bool kInterleaved = false;
+};
+
+// Cut from the scratch of a call. Those of dot products are named so.
 struct AttentionScratch {
-  void* q;         // [rows, kPackedStride] Act, or [rows, padded head_dim] f32
-  uint16_t* k;     // [kKeyTiles][words of a row][16][2]
-  float* weights;  // [rows, kAttentionKeys]: scores, then softmax weights
-  float* out;      // [rows, padded head_dim]: running sum of weighted values of the segment
-  float* max;      // [rows] running maximum, of scores * log2(e)
-  float* total;    // [rows] running sum of weights
-  float* rescale;  // [rows] factor for what was summed before this step
-  float* whole;    // [rows, PartialFloats()]: the segments before, merged
+  void* q;               // [rows] of Act, f32 or 16-bit elements
+  float* q_scales;       // [rows] dot products
+  uint16_t* k;           // [kKeyTiles][words of a row][16][2]
+  float* weights;        // [rows, kAttentionKeys]: scores, then softmax weights
+  uint16_t* weights16;   // [rows, kAttentionKeys] dot products
+  float* weight_scales;  // [rows] dot products
+  float* out;            // [rows, padded head_dim]: running sum of weighted values of the segment
+  float* max;            // [rows] running maximum, of scores * log2(e)
+  float* total;          // [rows] running sum of weights
+  float* rescale;        // [rows] factor for what was summed before this step
+  float* whole;          // [rows, PartialFloats()]: the segments before, merged
   int64_t bytes;
 };
 
 // A partial result: out, then maximum and total in a line of their own.
-int64_t PartialFloats(int64_t head_dim) { return PadTo16(head_dim) + 16; }
+int64_t PartialFloats(int64_t head_dim) { return PadTo32(head_dim) + 16; }
 
 inline AttentionScratch CutScratch(void* scratch, int64_t num_rows, int64_t head_dim) {
   char* base = static_cast<char*>(scratch);
@@ -35,18 +46,23 @@ inline AttentionScratch CutScratch(void* scratch, int64_t num_rows, int64_t head
     used += (bytes + 63) / 64 * 64;
     return static_cast<void*>(at);
   };
-  constexpr int64_t kFloat = sizeof(float);
+  const auto take_floats = [&](int64_t n) {
+    return static_cast<float*>(take(n * static_cast<int64_t>(sizeof(float))));
+  };
   constexpr int64_t kActRowBytes = kPackedStride * static_cast<int64_t>(sizeof(Act));
-  const int64_t float_row_bytes = PadTo16(head_dim) * kFloat;
+  constexpr int64_t kFloatRowBytes = kMaxHeadDim * static_cast<int64_t>(sizeof(float));
   AttentionScratch s;
-  s.q = take(num_rows * (kActRowBytes > float_row_bytes ? kActRowBytes : float_row_bytes));
+  s.q = take(num_rows * (kActRowBytes > kFloatRowBytes ? kActRowBytes : kFloatRowBytes));
+  s.q_scales = take_floats(num_rows);
   s.k = static_cast<uint16_t*>(take(kAttentionKeys * head_dim * 2));
-  s.weights = static_cast<float*>(take(num_rows * kAttentionKeys * kFloat));
-  s.out = static_cast<float*>(take(num_rows * PadTo16(head_dim) * kFloat));
-  s.max = static_cast<float*>(take(num_rows * kFloat));
-  s.total = static_cast<float*>(take(num_rows * kFloat));
-  s.rescale = static_cast<float*>(take(num_rows * kFloat));
-  s.whole = static_cast<float*>(take(num_rows * PartialFloats(head_dim) * kFloat));
+  s.weights = take_floats(num_rows * kAttentionKeys);
+  s.weights16 = static_cast<uint16_t*>(take(num_rows * kAttentionKeys * 2));
+  s.weight_scales = take_floats(num_rows);
+  s.out = take_floats(num_rows * PadTo32(head_dim));
+  s.max = take_floats(num_rows);
+  s.total = take_floats(num_rows);
+  s.rescale = take_floats(num_rows);
+  s.whole = take_floats(num_rows * PartialFloats(head_dim));
   s.bytes = used;
   return s;
 }
@@ -69,14 +85,14 @@ struct KeyStep {
 
 inline void Prefetch(const char* line) { _mm_prefetch(line, _MM_HINT_T0); }
 
-// K and V of all keys of a step, for a step that nothing computed before could prefetch.
+// Brings K (offset 0) or V (v_offset) of the keys [begin, end) of a step.
 template <typename Kv>
-inline void PrefetchStep(const AttentionCall& call, const KeyStep& step) {
+inline void PrefetchKeys(const AttentionCall& call, const KeyStep& step, int32_t begin, int32_t end,
+                         int64_t offset) {
   const int64_t row_bytes = call.head_dim * static_cast<int64_t>(sizeof(typename Kv::Element));
-  for (int32_t i = step.begin; i < step.end; ++i) {
+  for (int32_t i = begin; i < end; ++i) {
     for (int64_t byte = 0; byte < row_bytes; byte += kCacheLineBytes) {
-      Prefetch(step.keys[i] + byte);
-      Prefetch(step.keys[i] + call.v_offset + byte);
+      Prefetch(step.keys[i] + offset + byte);
     }
   }
 }
@@ -176,7 +192,7 @@ template <typename Kv>
 inline void ScoreTiles(const AttentionCall& call, int64_t num_rows, int64_t tile_begin,
                        int64_t tile_end, const AttentionScratch& scratch) {
   const int64_t num_words = call.head_dim / Kv::kWordElements;
-  const int64_t stride = PadTo16(call.head_dim);
+  const int64_t stride = PadTo32(call.head_dim);
   const float* q = static_cast<const float*>(scratch.q);
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     const uint16_t* lines = scratch.k + tile * num_words * kPairElements;
@@ -226,7 +242,7 @@ inline void PackQueries(const AttentionCall& call, int64_t num_rows,
     if constexpr (Kv::kPairs) {
       PackRow(q, call.head_dim, static_cast<Act*>(scratch.q) + row * kPackedStride);
     } else {
-      float* to = static_cast<float*>(scratch.q) + row * PadTo16(call.head_dim);
+      float* to = static_cast<float*>(scratch.q) + row * PadTo32(call.head_dim);
       for (int64_t i = 0; i < call.head_dim; i += 16) {
         Store(to + i, LoadN(q + i, Lanes(call.head_dim, i)));
       }

@@ -16,7 +16,10 @@ bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
-bool HasAvx512Bf16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
+bool HasAvx512Bf16() {
+  return HasAvx512() && __builtin_cpu_supports("avx512bf16") &&
+         __builtin_cpu_supports("avx512vnni");
+}
 
 }  // namespace
 
@@ -24,7 +27,7 @@ absl::Span<const CpuIsa> CpuIsas() {
   static constexpr CpuIsa kIsas[] = {
       {"avx2", "AVX2, FMA and F16C", HasAvx2, &kAvx2Kernels},
       {"avx512", "AVX-512 F, BW, DQ and VL", HasAvx512, &kAvx512Kernels},
-      {"avx512_bf16", "AVX-512 F, BW, DQ, VL and BF16", HasAvx512Bf16, &kAvx512Bf16Kernels},
+      {"avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16", HasAvx512Bf16, &kAvx512Bf16Kernels},
   };
   return kIsas;
 }

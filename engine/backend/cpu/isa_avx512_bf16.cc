@@ -8,6 +8,7 @@
 #include "engine/backend/cpu/rows-inl.h"
 #include "engine/backend/cpu/kv_rows-inl.h"
 #include "engine/backend/cpu/attention_keys-inl.h"
+#include "engine/backend/cpu/attention_dots-inl.h"
 #include "engine/backend/cpu/attention-inl.h"
 // clang-format on
 

@@ -87,6 +87,7 @@ struct AttentionCall {
 
 // Adds up the partial results of all segments of rows into `out` of the call.
 struct AttentionMergeCall {
+  KvElement element = KvElement::kBf16;
   const float* partials = nullptr;  // [num_segments][group_size][stride], as AttentionCall's
   int32_t num_segments = 0;
   int32_t group_size = 0;
