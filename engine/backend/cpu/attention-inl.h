@@ -58,13 +58,11 @@ inline void SoftmaxStep(const AttentionCall& call, const KeyStep& step, int32_t 
 }
 
 // out[r, :] = out[r, :] * rescale[r] + sum over i in [begin, end) of weights[r, i] * V[i, :] for
-// kRows rows and the kVecs * 16 columns at `col`; with kTail only some of them exist in V. Brings
-// the same columns of `next`, if it is not null.
+// kRows rows and the kVecs * 16 columns at `col`; with kTail only some of them exist in V.
 template <typename Kv, int kRows, int kVecs, bool kTail>
-inline void WeighValues(const AttentionCall& call, const KeyStep& step, const KeyStep* next,
+inline void WeighValues(const AttentionCall& call, const KeyStep& step, KeyPrefetch& prefetch,
                         int64_t row, int64_t col, const AttentionScratch& scratch) {
   using Element = typename Kv::Element;
-  constexpr int64_t kColBytes = kVecs * 16 * static_cast<int64_t>(sizeof(Element));
   const int64_t out_stride = PadTo32(call.head_dim);
   const int64_t offset = call.v_offset + col * static_cast<int64_t>(sizeof(Element));
   float* out = scratch.out + row * out_stride + col;
@@ -76,11 +74,7 @@ inline void WeighValues(const AttentionCall& call, const KeyStep& step, const Ke
   }
   for (int32_t i = step.begin; i < step.end; ++i) {
     const Element* value = reinterpret_cast<const Element*>(step.keys[i] + offset);
-    if (next != nullptr) {
-      for (int64_t byte = 0; byte < kColBytes; byte += kCacheLineBytes) {
-        Prefetch(next->keys[i] + offset + byte);
-      }
-    }
+    prefetch.Next();
     Vec values[kVecs];
     for (int v = 0; v < kVecs; ++v) {
       values[v] = kTail ? Kv::LoadN(value, call.head_dim - col) : Kv::Load(value + v * 16);
@@ -97,22 +91,22 @@ inline void WeighValues(const AttentionCall& call, const KeyStep& step, const Ke
 
 // All columns for kRows rows.
 template <typename Kv, int kRows>
-inline void WeighRows(const AttentionCall& call, const KeyStep& step, const KeyStep* next,
+inline void WeighRows(const AttentionCall& call, const KeyStep& step, KeyPrefetch& prefetch,
                       int64_t row, const AttentionScratch& scratch) {
   int64_t col = 0;
   for (; col + 16 * kValueVecs <= call.head_dim; col += 16 * kValueVecs) {
-    WeighValues<Kv, kRows, kValueVecs, false>(call, step, next, row, col, scratch);
+    WeighValues<Kv, kRows, kValueVecs, false>(call, step, prefetch, row, col, scratch);
   }
   if constexpr (kValueVecs > 2) {
     for (; col + 32 <= call.head_dim; col += 32) {
-      WeighValues<Kv, kRows, 2, false>(call, step, next, row, col, scratch);
+      WeighValues<Kv, kRows, 2, false>(call, step, prefetch, row, col, scratch);
     }
   }
   for (; col + 16 <= call.head_dim; col += 16) {
-    WeighValues<Kv, kRows, 1, false>(call, step, next, row, col, scratch);
+    WeighValues<Kv, kRows, 1, false>(call, step, prefetch, row, col, scratch);
   }
   if (col < call.head_dim) {
-    WeighValues<Kv, kRows, 1, true>(call, step, next, row, col, scratch);
+    WeighValues<Kv, kRows, 1, true>(call, step, prefetch, row, col, scratch);
   }
 }
 
@@ -120,17 +114,17 @@ inline void WeighRows(const AttentionCall& call, const KeyStep& step, const KeyS
 template <typename Kv>
 inline void WeighStep(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
                       int64_t num_rows, const AttentionScratch& scratch) {
+  const int64_t num_passes = ((num_rows + kValueRows - 1) / kValueRows) *
+                             ((call.head_dim + 16 * kValueVecs - 1) / (16 * kValueVecs));
+  KeyPrefetch prefetch(next, RowBytes<Kv>(call), call.v_offset,
+                       num_passes * (step.end - step.begin));
   int64_t row = 0;
-  const KeyStep* ahead = &next;  // the first rows bring it, the others find it brought
-  for (; row + kValueRows <= num_rows; row += kValueRows, ahead = nullptr) {
-    WeighRows<Kv, kValueRows>(call, step, ahead, row, scratch);
+  for (; row + kValueRows <= num_rows; row += kValueRows) {
+    WeighRows<Kv, kValueRows>(call, step, prefetch, row, scratch);
   }
-  for (; row + 2 <= num_rows; row += 2, ahead = nullptr) {
-    WeighRows<Kv, 2>(call, step, ahead, row, scratch);
-  }
-  for (; row < num_rows; ++row, ahead = nullptr) {
-    WeighRows<Kv, 1>(call, step, ahead, row, scratch);
-  }
+  for (; row + 2 <= num_rows; row += 2) WeighRows<Kv, 2>(call, step, prefetch, row, scratch);
+  for (; row < num_rows; ++row) WeighRows<Kv, 1>(call, step, prefetch, row, scratch);
+  prefetch.Rest();
 }
 
 template <typename Kv>
@@ -156,9 +150,6 @@ inline void AttentionStep(const AttentionCall& call, const KeyStep& step, const 
   } else {
     WeighStep<Kv>(call, step, next, num_rows, scratch);
   }
-  // What has no counterpart in this step.
-  PrefetchKeys<Kv>(call, next, 0, step.begin, call.v_offset);
-  PrefetchKeys<Kv>(call, next, step.end, kAttentionKeys, call.v_offset);
 }
 
 // A softmax over some of a row's keys: `out` is the sum of weighted values, `total` that of the
@@ -239,63 +230,96 @@ inline void FinishSegment(const AttentionCall& call, int64_t num_rows, float** p
   }
 }
 
+// Queries packed, sums empty, and the first keys under way.
 template <typename Kv>
-void AttentionOf(const AttentionCall& call) {
-  const int64_t num_rows = int64_t{call.num_tokens} * call.group_size;
-  const int64_t stride = PartialFloats(call.head_dim);
-  const AttentionScratch scratch = CutScratch(call.scratch, num_rows, call.head_dim);
-  float* partials = call.partials;
-  KeyStep steps[2];
-  KeyStep* step = &steps[0];
-  KeyStep* next = &steps[1];
-  FindStep<Kv>(call, call.position_begin, call.position_end, step);
-  PrefetchKeys<Kv>(call, *step, step->begin, step->end, 0);
-  PrefetchKeys<Kv>(call, *step, step->begin, step->end, call.v_offset);
+inline void BeginHead(const AttentionCall& call, int64_t head, int64_t num_rows,
+                      const AttentionScratch& scratch) {
   if constexpr (DotKernels<Kv>::kExists) {
-    DotKernels<Kv>::PackQueries(call, num_rows, scratch);
+    DotKernels<Kv>::PackQueries(call, head, num_rows, scratch);
   } else {
-    PackQueries<Kv>(call, num_rows, scratch);
+    PackQueries<Kv>(call, head, num_rows, scratch);
   }
   for (int64_t row = 0; row < num_rows; ++row) {
     Clear(SegmentOf(scratch, row, call.head_dim), call.head_dim);
-    Clear(PartialAt(scratch.whole + row * stride, call.head_dim), call.head_dim);
+    Clear(PartialAt(scratch.whole + row * PartialFloats(call.head_dim), call.head_dim),
+          call.head_dim);
   }
-  for (bool last = false; !last;) {
+}
+
+template <typename Kv>
+inline void FinishHead(const AttentionCall& call, int64_t head, int64_t num_rows,
+                       const AttentionScratch& scratch) {
+  const int64_t stride = PartialFloats(call.head_dim);
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const int64_t query_head = head * call.group_size + row % call.group_size;
+    FinishRow<Kv>(PartialAt(scratch.whole + row * stride, call.head_dim), call.head_dim,
+                  call.sinks != nullptr ? call.sinks + query_head : nullptr,
+                  call.out + row / call.group_size * call.out_stride + query_head * call.head_dim);
+  }
+}
+
+// What is computed after the step of a head: the next head's, of the next step, of the next call.
+template <typename Kv>
+inline void FindNextStep(const AttentionCall& call, const KeyStep& step, int32_t head,
+                         KeyStep* next) {
+  const int32_t next_position = step.start + step.end;
+  if (head + 1 < call.num_heads) {
+    FindStep<Kv>(call, head + 1, step.start + step.begin, next);
+  } else if (next_position < call.position_end) {
+    FindStep<Kv>(call, 0, next_position, next);
+  } else if (call.next != nullptr) {
+    FindStep<Kv>(*call.next, 0, call.next->position_begin, next);
+  } else {
+    *next = step;
+  }
+}
+
+template <typename Kv>
+void AttentionOf(const AttentionCall& call) {
+  const int64_t num_rows = int64_t{call.num_tokens} * call.group_size;
+  const AttentionScratch scratch =
+      CutScratch(call.scratch, call.num_heads, num_rows, call.head_dim);
+  const auto head_scratch = [&](int64_t head) {
+    return HeadScratch(scratch, head, num_rows, call.head_dim);
+  };
+  KeyStep steps[2];
+  KeyStep* step = &steps[0];
+  KeyStep* next = &steps[1];
+  FindStep<Kv>(call, 0, call.position_begin, step);
+  KeyPrefetch(*step, RowBytes<Kv>(call), 0, 1).Rest();
+  KeyPrefetch(*step, RowBytes<Kv>(call), call.v_offset, 1).Rest();
+  for (int32_t head = 0; head < call.num_heads; ++head) {
+    BeginHead<Kv>(call, head, num_rows, head_scratch(head));
+  }
+  float* partials = call.partials;
+  for (int32_t position = call.position_begin; position < call.position_end;) {
     const int32_t next_position = step->start + step->end;
-    last = next_position >= call.position_end;
-    if (!last) {
-      FindStep<Kv>(call, next_position, call.position_end, next);
-    } else if (call.next != nullptr) {
-      FindStep<Kv>(*call.next, call.next->position_begin, call.next->position_end, next);
-    } else {
-      *next = *step;
+    const bool last = next_position >= call.position_end || next_position % kSegmentKeys == 0;
+    for (int32_t head = 0; head < call.num_heads; ++head) {
+      FindNextStep<Kv>(call, *step, head, next);
+      AttentionStep<Kv>(call, *step, *next, num_rows, head_scratch(head));
+      if (last) FinishSegment(call, num_rows, &partials, head_scratch(head));
+      KeyStep* const done = step;
+      step = next;
+      next = done;
     }
-    AttentionStep<Kv>(call, *step, *next, num_rows, scratch);
-    if (last || next_position % kSegmentKeys == 0) {
-      FinishSegment(call, num_rows, &partials, scratch);
-    }
-    KeyStep* const done = step;
-    step = next;
-    next = done;
+    position = next_position;
   }
   if (call.partials != nullptr) return;
-  for (int64_t row = 0; row < num_rows; ++row) {
-    const int64_t head = row % call.group_size;
-    FinishRow<Kv>(PartialAt(scratch.whole + row * stride, call.head_dim), call.head_dim,
-                  call.sinks != nullptr ? call.sinks + head : nullptr,
-                  call.out + row / call.group_size * call.out_stride + head * call.head_dim);
+  for (int32_t head = 0; head < call.num_heads; ++head) {
+    FinishHead<Kv>(call, head, num_rows, head_scratch(head));
   }
 }
 
 template <typename Kv>
 void MergeAttentionOf(const AttentionMergeCall& call) {
   const int64_t stride = PartialFloats(call.head_dim);
-  const AttentionScratch scratch = CutScratch(call.scratch, call.group_size, call.head_dim);
-  for (int64_t row = 0; row < call.group_size; ++row) {
+  const AttentionScratch scratch = CutScratch(call.scratch, 1, 1, call.head_dim);
+  for (int64_t row = 0; row < call.num_rows; ++row) {
     const Partial whole = PartialAt(scratch.whole, call.head_dim);
     Clear(whole, call.head_dim);
     for (int64_t segment = 0; segment < call.num_segments; ++segment) {
-      float* at = const_cast<float*>(call.partials) + (segment * call.group_size + row) * stride;
+      float* at = const_cast<float*>(call.partials) + (segment * call.num_rows + row) * stride;
       MergePartial(PartialAt(at, call.head_dim), call.head_dim, whole);
     }
     FinishRow<Kv>(whole, call.head_dim, call.sinks != nullptr ? call.sinks + row : nullptr,

@@ -10,10 +10,9 @@ constexpr int64_t kKeyCostRows = 4;
 // Ranges per thread. More than elsewhere, because the estimate of their cost is rough.
 constexpr int64_t kRangesPerThread = 8;
 
-// Segments whose results wait to be merged, per thread. A sequence is cut into pieces that cost a
-// range each, so that there are about twice kRangesPerThread pieces per thread; this many let a
-// piece have several segments.
-constexpr int64_t kPartialsPerThread = 128;
+// Segments of all heads whose results may wait to be merged, per thread: four for each of its
+// ranges. What finds no room is not split, and its result is the same.
+constexpr int64_t kPartialsPerThread = 4 * kRangesPerThread;
 
 int32_t GroupSize(const HeadGeometry& heads) {
   return heads.num_attention_heads / heads.num_key_value_heads;
@@ -48,24 +47,32 @@ CpuAttention::CpuAttention(CpuContext* context, DType kv_dtype)
     : context_(context), kv_dtype_(kv_dtype), element_(ElementOf(kv_dtype)) {}
 
 int64_t CpuAttention::WorkerScratchBytes(const OpLimits& limits, const CpuKernels& kernels) {
-  const int64_t num_rows = int64_t{TokensPerItem(limits.heads)} * GroupSize(limits.heads);
-  return kernels.attention_scratch_bytes(num_rows, limits.heads.head_dim);
+  const HeadGeometry& heads = limits.heads;
+  const int64_t group_size = GroupSize(heads);
+  return std::max(
+      kernels.attention_scratch_bytes(1, TokensPerItem(heads) * group_size, heads.head_dim),
+      kernels.attention_scratch_bytes(heads.num_key_value_heads, group_size, heads.head_dim));
+}
+
+int64_t CpuAttention::MaxPartialRows(const HeadGeometry& heads) const {
+  return kPartialsPerThread * context_->runner.num_threads() * heads.num_attention_heads;
 }
 
 int64_t CpuAttention::ScratchBytes(const OpLimits& limits) const {
-  return kPartialsPerThread * context_->runner.num_threads() * GroupSize(limits.heads) *
+  return MaxPartialRows(limits.heads) *
          context_->kernels.attention_partial_floats(limits.heads.head_dim) *
          static_cast<int64_t>(sizeof(float));
 }
 
 absl::Status CpuAttention::Reserve(const OpLimits& limits) {
-  const int64_t num_blocks =
-      limits.max_tokens / TokensPerItem(limits.heads) + limits.max_sequences + 1;
-  const int64_t max_partials = kPartialsPerThread * context_->runner.num_threads();
-  const int64_t max_items = num_blocks * limits.heads.num_key_value_heads + max_partials;
+  const HeadGeometry& heads = limits.heads;
+  const int64_t num_blocks = limits.max_tokens / TokensPerItem(heads) + limits.max_sequences + 1;
+  const int64_t max_pieces =
+      kPartialsPerThread * context_->runner.num_threads() * heads.num_key_value_heads;
+  const int64_t max_items = num_blocks * heads.num_key_value_heads + max_pieces;
   items_.reserve(max_items);
   split_items_.reserve(max_items);
-  merges_.reserve(max_partials);
+  merges_.reserve(max_pieces);
   range_ends_.reserve(2 * kRangesPerThread * context_->runner.num_threads() + 1);
   return partials_.Resize(ScratchBytes(limits), "the partial results of attention");
 }
@@ -79,17 +86,21 @@ void CpuAttention::Run(const AttentionArgs& args) {
     if (sequence.num_tokens <= tokens_per_item) continue;
     context_->runner.For(sequence.num_tokens, kMinTaskElements / args.heads.kv_size() + 1,
                          [&](int64_t begin, int64_t end) {
-                           for (int32_t head = 0; head < args.heads.num_key_value_heads; ++head) {
-                             StoreKv(args, sequence, head, static_cast<int32_t>(begin),
-                                     static_cast<int32_t>(end));
-                           }
+                           StoreKv(args, sequence, 0, args.heads.num_key_value_heads,
+                                   static_cast<int32_t>(begin), static_cast<int32_t>(end));
                          });
   }
+  group_size_ = GroupSize(args.heads);
   ListItems(args);
   int64_t total = 0;
   for (const Item& item : items_) total += item.cost;
   const int64_t target =
       std::max<int64_t>(1, total / (kRangesPerThread * context_->runner.num_threads()));
+  max_partial_rows_ = MaxPartialRows(args.heads);
+  CHECK_LE(max_partial_rows_ * context_->kernels.attention_partial_floats(args.heads.head_dim) *
+               static_cast<int64_t>(sizeof(float)),
+           partials_.size())
+      << "beyond Reserve()";
   SplitItems(target);
   ListRanges(target);
   context_->runner.For(static_cast<int64_t>(range_ends_.size()), 1,
@@ -105,7 +116,6 @@ void CpuAttention::Run(const AttentionArgs& args) {
 void CpuAttention::ListItems(const AttentionArgs& args) {
   items_.clear();
   const int32_t tokens_per_item = TokensPerItem(args.heads);
-  const int32_t group_size = GroupSize(args.heads);
   for (size_t s = 0; s < args.sequences.size(); ++s) {
     const AttentionSequence& sequence = args.sequences[s];
     for (int32_t begin = 0; begin < sequence.num_tokens; begin += tokens_per_item) {
@@ -116,9 +126,15 @@ void CpuAttention::ListItems(const AttentionArgs& args) {
           args.sliding_window > 0 ? std::max(0, first_position + 1 - args.sliding_window) : 0;
       const int32_t position_end = first_position + num_tokens;
       const int64_t num_keys = position_end - position_begin;
-      const int64_t cost = kItemCost + num_keys * (num_tokens * group_size + kKeyCostRows);
-      for (int32_t head = 0; head < args.heads.num_key_value_heads; ++head) {
-        items_.push_back({static_cast<int32_t>(s), head, begin, num_tokens, position_begin,
+      const int64_t cost = kItemCost + num_keys * (num_tokens * group_size_ + kKeyCostRows);
+      const int32_t num_heads = args.heads.num_key_value_heads;
+      if (num_tokens == 1) {
+        items_.push_back({static_cast<int32_t>(s), 0, num_heads, begin, 1, position_begin,
+                          position_end, /*first_partial=*/-1, num_heads * cost});
+        continue;
+      }
+      for (int32_t head = 0; head < num_heads; ++head) {
+        items_.push_back({static_cast<int32_t>(s), head, 1, begin, num_tokens, position_begin,
                           position_end, /*first_partial=*/-1, cost});
       }
     }
@@ -127,14 +143,10 @@ void CpuAttention::ListItems(const AttentionArgs& args) {
 
 void CpuAttention::SplitItems(int64_t target) {
   merges_.clear();
-  num_partials_ = 0;
-  const int64_t max_partials = kPartialsPerThread * context_->runner.num_threads();
+  num_partial_rows_ = 0;
   split_items_.clear();
   for (const Item& item : items_) {
-    const int32_t num_segments = NumSegments(item.position_begin, item.position_end);
-    const bool split = item.num_tokens == 1 && item.cost > target && num_segments > 1 &&
-                       num_partials_ + num_segments <= max_partials;
-    if (split) {
+    if (item.num_tokens == 1 && item.cost > target) {
       SplitItem(item, target);
     } else {
       split_items_.push_back(item);
@@ -143,22 +155,40 @@ void CpuAttention::SplitItems(int64_t target) {
   items_.swap(split_items_);
 }
 
+// Segments come first, since they leave the heads of a page together.
 void CpuAttention::SplitItem(const Item& item, int64_t target) {
   const int32_t num_segments = NumSegments(item.position_begin, item.position_end);
-  merges_.push_back({item.sequence, item.kv_head, num_partials_, num_segments});
-  const int32_t num_keys = item.position_end - item.position_begin;
-  const int64_t segment_cost = std::max<int64_t>(1, item.cost * kSegmentKeys / num_keys);
-  const int32_t piece_keys =
-      static_cast<int32_t>(std::clamp<int64_t>(target / segment_cost, 1, num_segments)) *
-      kSegmentKeys;
+  const int64_t num_pieces = (item.cost + target - 1) / target;
+  const int32_t num_runs = static_cast<int32_t>(std::min<int64_t>(num_pieces, num_segments));
+  const int32_t num_head_runs = static_cast<int32_t>(
+      std::min<int64_t>((num_pieces + num_runs - 1) / num_runs, item.num_heads));
   Item piece = item;
-  while (piece.position_begin < item.position_end) {
-    const int32_t segment_begin = piece.position_begin / kSegmentKeys * kSegmentKeys;
-    piece.position_end = std::min(item.position_end, segment_begin + piece_keys);
-    piece.first_partial = num_partials_;
-    piece.cost = kItemCost +
-                 (piece.position_end - piece.position_begin) * ((item.cost - kItemCost) / num_keys);
-    num_partials_ += NumSegments(piece.position_begin, piece.position_end);
+  for (int32_t i = 1; i <= num_head_runs; ++i) {
+    const int32_t head_end = item.kv_head + item.num_heads * i / num_head_runs;
+    piece.num_heads = head_end - piece.kv_head;
+    piece.cost = item.cost * piece.num_heads / item.num_heads;
+    SplitSegments(piece, num_runs);
+    piece.kv_head = head_end;
+  }
+}
+
+void CpuAttention::SplitSegments(const Item& item, int32_t num_pieces) {
+  const int32_t num_segments = NumSegments(item.position_begin, item.position_end);
+  const int64_t rows_per_segment = item.num_heads * group_size_;
+  if (num_pieces == 1 || num_partial_rows_ + num_segments * rows_per_segment > max_partial_rows_) {
+    split_items_.push_back(item);
+    return;
+  }
+  merges_.push_back({item.sequence, item.kv_head, item.num_heads, num_partial_rows_, num_segments});
+  const int32_t first_segment = item.position_begin / kSegmentKeys;
+  Item piece = item;
+  for (int32_t i = 1; i <= num_pieces; ++i) {
+    const int32_t segment_end = first_segment + num_segments * i / num_pieces;
+    piece.position_end = std::min(item.position_end, segment_end * kSegmentKeys);
+    piece.first_partial = num_partial_rows_;
+    piece.cost = item.cost * (piece.position_end - piece.position_begin) /
+                 (item.position_end - item.position_begin);
+    num_partial_rows_ += NumSegments(piece.position_begin, piece.position_end) * rows_per_segment;
     split_items_.push_back(piece);
     piece.position_begin = piece.position_end;
   }
@@ -179,7 +209,7 @@ void CpuAttention::ListRanges(int64_t target) {
 }
 
 void CpuAttention::StoreKv(const AttentionArgs& args, const AttentionSequence& sequence,
-                           int32_t kv_head, int32_t begin, int32_t end) const {
+                           int32_t kv_head, int32_t num_heads, int32_t begin, int32_t end) const {
   const HeadGeometry& heads = args.heads;
   const int64_t page_bytes = args.kv.page_bytes(heads);
   const int64_t row_bytes = ElementRowBytes(args);
@@ -191,15 +221,17 @@ void CpuAttention::StoreKv(const AttentionArgs& args, const AttentionSequence& s
     const int32_t page = sequence.block_table[position / args.kv.page_tokens];
     DCHECK(page >= 0 && page < args.kv.num_pages);
     const int64_t row = position % args.kv.page_tokens;
-    const float* k = args.qkv.as<float>() + int64_t{sequence.first_row + token} * heads.qkv_size() +
-                     heads.q_size() + int64_t{kv_head} * heads.head_dim;
+    const float* kv = args.qkv.as<float>() +
+                      int64_t{sequence.first_row + token} * heads.qkv_size() + heads.q_size();
     for (int part = 0; part < 2; ++part) {
-      char* const block =
-          static_cast<char*>(args.kv.data) + page * page_bytes + BlockOffset(args, part, kv_head);
-      call.x = k + part * heads.kv_size();
-      call.row = block + row * row_bytes;
-      call.scale = reinterpret_cast<float*>(block + args.kv.page_tokens * row_bytes) + row;
-      context_->kernels.store_kv(call);
+      for (int32_t head = kv_head; head < kv_head + num_heads; ++head) {
+        char* const block =
+            static_cast<char*>(args.kv.data) + page * page_bytes + BlockOffset(args, part, head);
+        call.x = kv + part * heads.kv_size() + int64_t{head} * heads.head_dim;
+        call.row = block + row * row_bytes;
+        call.scale = reinterpret_cast<float*>(block + args.kv.page_tokens * row_bytes) + row;
+        context_->kernels.store_kv(call);
+      }
     }
   }
 }
@@ -211,7 +243,7 @@ void CpuAttention::RunItems(const AttentionArgs& args, int64_t begin, int64_t en
     const AttentionSequence& sequence = args.sequences[item.sequence];
     const int32_t sequence_end = sequence.num_cached_tokens + sequence.num_tokens;
     if (item.num_tokens == sequence.num_tokens && item.position_end == sequence_end) {
-      StoreKv(args, sequence, item.kv_head, 0, item.num_tokens);
+      StoreKv(args, sequence, item.kv_head, item.num_heads, 0, item.num_tokens);
     }
     AttentionCall call = next;
     if (i + 1 < end) {
@@ -224,42 +256,38 @@ void CpuAttention::RunItems(const AttentionArgs& args, int64_t begin, int64_t en
 
 void CpuAttention::RunMerge(const AttentionArgs& args, const Merge& merge) const {
   const HeadGeometry& heads = args.heads;
-  const int32_t group_size = GroupSize(heads);
-  const int64_t first_head = int64_t{merge.kv_head} * group_size;
+  const int64_t first_head = merge.kv_head * group_size_;
   AttentionMergeCall call;
   call.element = element_;
-  call.partials = PartialAt(merge.first_partial, heads);
+  call.partials = PartialRow(merge.first_partial, heads);
   call.num_segments = merge.num_segments;
-  call.group_size = group_size;
+  call.num_rows = static_cast<int32_t>(merge.num_heads * group_size_);
   call.head_dim = heads.head_dim;
   if (args.sinks.defined()) call.sinks = args.sinks.as<float>() + first_head;
   call.out = args.out.as<float>() + args.sequences[merge.sequence].first_row * heads.q_size() +
              first_head * heads.head_dim;
-  call.scratch = context_->WorkerScratch(
-      context_->kernels.attention_scratch_bytes(group_size, heads.head_dim));
+  call.scratch =
+      context_->WorkerScratch(context_->kernels.attention_scratch_bytes(1, 1, heads.head_dim));
   context_->kernels.attention_merge(call);
 }
 
-float* CpuAttention::PartialAt(int64_t index, const HeadGeometry& heads) const {
-  const int64_t floats =
-      GroupSize(heads) * context_->kernels.attention_partial_floats(heads.head_dim);
-  CHECK_LE((index + 1) * floats * static_cast<int64_t>(sizeof(float)), partials_.size())
-      << "beyond Reserve()";
-  return partials_.as<float>() + index * floats;
+float* CpuAttention::PartialRow(int64_t row, const HeadGeometry& heads) const {
+  const int64_t floats = context_->kernels.attention_partial_floats(heads.head_dim);
+  CHECK_LT(row, max_partial_rows_) << "beyond Reserve()";
+  return partials_.as<float>() + row * floats;
 }
 
 AttentionCall CpuAttention::MakeCall(const AttentionArgs& args, const Item& item) const {
   const HeadGeometry& heads = args.heads;
   const AttentionSequence& sequence = args.sequences[item.sequence];
-  const int32_t group_size = GroupSize(heads);
-  const int64_t num_rows = int64_t{item.num_tokens} * group_size;
   const int64_t first_row = sequence.first_row + item.token_begin;
-  const int64_t first_head = int64_t{item.kv_head} * group_size;
+  const int64_t first_head = item.kv_head * group_size_;
   AttentionCall call;
   call.q = args.qkv.as<float>() + first_row * heads.qkv_size() + first_head * heads.head_dim;
   call.q_stride = heads.qkv_size();
   call.num_tokens = item.num_tokens;
-  call.group_size = group_size;
+  call.num_heads = item.num_heads;
+  call.group_size = static_cast<int32_t>(group_size_);
   call.head_dim = heads.head_dim;
   call.first_position = sequence.num_cached_tokens + item.token_begin;
   call.position_begin = item.position_begin;
@@ -270,6 +298,7 @@ AttentionCall CpuAttention::MakeCall(const AttentionArgs& args, const Item& item
   if (args.sinks.defined()) call.sinks = args.sinks.as<float>() + first_head;
   call.element = element_;
   call.k = static_cast<const char*>(args.kv.data) + BlockOffset(args, 0, item.kv_head);
+  call.head_stride = args.kv.block_bytes(heads);
   call.v_offset = BlockOffset(args, 1, 0);
   call.scale_offset = args.kv.page_tokens * ElementRowBytes(args);
   call.page_stride = args.kv.page_bytes(heads);
@@ -277,9 +306,9 @@ AttentionCall CpuAttention::MakeCall(const AttentionArgs& args, const Item& item
   call.block_table = sequence.block_table;
   call.out = args.out.as<float>() + first_row * heads.q_size() + first_head * heads.head_dim;
   call.out_stride = heads.q_size();
-  if (item.first_partial >= 0) call.partials = PartialAt(item.first_partial, heads);
-  call.scratch =
-      context_->WorkerScratch(context_->kernels.attention_scratch_bytes(num_rows, heads.head_dim));
+  if (item.first_partial >= 0) call.partials = PartialRow(item.first_partial, heads);
+  call.scratch = context_->WorkerScratch(context_->kernels.attention_scratch_bytes(
+      item.num_heads, item.num_tokens * group_size_, heads.head_dim));
   return call;
 }
 

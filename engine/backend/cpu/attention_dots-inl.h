@@ -125,15 +125,15 @@ struct RowAccs {
 template <int kVecs>
 struct ScoreTile {
   const char* const* keys;
-  const char* const* next;  // to be brought; null: nothing
-  const uint16_t* q;        // [rows][q_stride], padded with zeros
+  const uint16_t* q;  // [rows][q_stride], padded with zeros
   int64_t q_stride;
   // Of the upper half of the registers: a row may end in any of them.
   __mmask32 masks[kVecs - kVecs / 2];
 };
 
 template <typename Dots, int kVecs, int kRows>
-inline RowAccs<Dots, kRows> ScoreKey(const ScoreTile<kVecs>& tile, int key) {
+[[gnu::always_inline]] inline RowAccs<Dots, kRows> ScoreKey(const ScoreTile<kVecs>& tile, int key,
+                                                            KeyPrefetch& prefetch) {
   constexpr int64_t kBytes = kDotElements * static_cast<int64_t>(sizeof(typename Dots::Element));
   RowAccs<Dots, kRows> acc;
   for (int r = 0; r < kRows; ++r) acc.row[r] = Dots::ZeroAcc();
@@ -147,25 +147,20 @@ inline RowAccs<Dots, kRows> ScoreKey(const ScoreTile<kVecs>& tile, int key) {
       acc.row[r] = Dots::Dot(acc.row[r], elements, q);
     }
   }
-  if (tile.next != nullptr) {
-#pragma GCC unroll 16
-    for (int64_t byte = 0; byte < kVecs * kBytes; byte += kCacheLineBytes) {
-      Prefetch(tile.next[key] + byte);
-    }
-  }
+  prefetch.Next();
   return acc;
 }
 
-// Of the 2^kLevel keys from leaf `first` on. The tree leaves key 4 * (i % 4) + i / 4 of leaf i in
-// lane of the same number.
+// Of the 2^kLevel keys from `first` on. The tree leaves key 4 * j + i in lane 4 * i + j.
 template <typename Dots, int kVecs, int kRows, int kLevel>
 [[gnu::always_inline]] inline RowAccs<Dots, kRows> ScoreLeaves(const ScoreTile<kVecs>& tile,
-                                                               int first) {
+                                                               int first, KeyPrefetch& prefetch) {
   if constexpr (kLevel == 0) {
-    return ScoreKey<Dots, kVecs, kRows>(tile, 4 * (first % 4) + first / 4);
+    return ScoreKey<Dots, kVecs, kRows>(tile, first, prefetch);
   } else {
-    const auto a = ScoreLeaves<Dots, kVecs, kRows, kLevel - 1>(tile, first);
-    const auto b = ScoreLeaves<Dots, kVecs, kRows, kLevel - 1>(tile, first + (1 << (kLevel - 1)));
+    const auto a = ScoreLeaves<Dots, kVecs, kRows, kLevel - 1>(tile, first, prefetch);
+    const auto b =
+        ScoreLeaves<Dots, kVecs, kRows, kLevel - 1>(tile, first + (1 << (kLevel - 1)), prefetch);
     RowAccs<Dots, kRows> sum;
     for (int r = 0; r < kRows; ++r) sum.row[r] = AddAcross<Dots, kLevel>(a.row[r], b.row[r]);
     return sum;
@@ -182,24 +177,28 @@ struct PairDots {
   static int64_t Padded(int64_t head_dim) {
     return (head_dim + kDotElements - 1) / kDotElements * kDotElements;
   }
-  // Q of a row is padded to as many registers as the instance of Score() has.
-  static constexpr int64_t kQueryStride = kMaxHeadDim;
+  static constexpr int64_t kQueryStride = kQueryRowBytes / static_cast<int64_t>(sizeof(uint16_t));
+  static_assert(kQueryStride >= kMaxHeadDim);
 
-  static void PackQueries(const AttentionCall& call, int64_t num_rows,
+  static void PackQueries(const AttentionCall& call, int64_t head, int64_t num_rows,
                           const AttentionScratch& scratch) {
     for (int64_t row = 0; row < num_rows; ++row) {
-      const float* q =
-          call.q + row / call.group_size * call.q_stride + row % call.group_size * call.head_dim;
-      scratch.q_scales[row] = PackRow16<Dots>(
-          q, call.head_dim, kQueryStride, static_cast<uint16_t*>(scratch.q) + row * kQueryStride);
+      scratch.q_scales[row] =
+          PackRow16<Dots>(QueryRow(call, head, row), call.head_dim, kMaxHeadDim,
+                          reinterpret_cast<uint16_t*>(scratch.q) + row * kQueryStride);
     }
   }
 
   template <int kVecs, int kRows>
-  static void ScoreRows(const ScoreTile<kVecs>& tile, const float* q_scales, float* scores) {
-    const auto sums = ScoreLeaves<Dots, kVecs, kRows, 4>(tile, 0);
+  static void ScoreRows(const ScoreTile<kVecs>& tile, const float* q_scales, float* scores,
+                        KeyPrefetch& prefetch) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    KeyPrefetch local = prefetch;  // in registers
+    const auto sums = ScoreLeaves<Dots, kVecs, kRows, 4>(tile, 0, local);
+    prefetch = local;
     for (int r = 0; r < kRows; ++r) {
-      Store(scores + r * kAttentionKeys, Dots::Scores(sums.row[r], q_scales[r]));
+      const Vec in_order = _mm512_permutexvar_ps(order, Dots::Scores(sums.row[r], q_scales[r]));
+      Store(scores + r * kAttentionKeys, in_order);
     }
   }
 
@@ -211,25 +210,24 @@ struct PairDots {
     for (int v = kVecs / 2; v < kVecs; ++v) {
       tile.masks[v - kVecs / 2] = First32(call.head_dim - v * kDotElements);
     }
-    for (int64_t t = 0; t < kKeyTiles; ++t) {
+    const int64_t tile_begin = step.begin / kTileRows;
+    const int64_t tile_end = (step.end + kTileRows - 1) / kTileRows;
+    KeyPrefetch prefetch(next, RowBytes<Dots>(call), 0,
+                         (tile_end - tile_begin) * kTileRows * ((num_rows + 1) / 2));
+    for (int64_t t = tile_begin; t < tile_end; ++t) {
       tile.keys = step.keys + t * kTileRows;
-      tile.next = next.keys + t * kTileRows;
-      if (t * kTileRows + kTileRows <= step.begin || t * kTileRows >= step.end) {
-        PrefetchKeys<Dots>(call, next, static_cast<int32_t>(t * kTileRows),
-                           static_cast<int32_t>((t + 1) * kTileRows), 0);
-        continue;
-      }
       float* scores = scratch.weights + t * kTileRows;
       int64_t row = 0;
-      for (; row + 2 <= num_rows; row += 2, tile.next = nullptr) {
-        tile.q = static_cast<const uint16_t*>(scratch.q) + row * kQueryStride;
-        ScoreRows<kVecs, 2>(tile, scratch.q_scales + row, scores + row * kAttentionKeys);
+      for (; row + 2 <= num_rows; row += 2) {
+        tile.q = reinterpret_cast<const uint16_t*>(scratch.q) + row * kQueryStride;
+        ScoreRows<kVecs, 2>(tile, scratch.q_scales + row, scores + row * kAttentionKeys, prefetch);
       }
       if (row < num_rows) {
-        tile.q = static_cast<const uint16_t*>(scratch.q) + row * kQueryStride;
-        ScoreRows<kVecs, 1>(tile, scratch.q_scales + row, scores + row * kAttentionKeys);
+        tile.q = reinterpret_cast<const uint16_t*>(scratch.q) + row * kQueryStride;
+        ScoreRows<kVecs, 1>(tile, scratch.q_scales + row, scores + row * kAttentionKeys, prefetch);
       }
     }
+    prefetch.Rest();
   }
 
   static void Score(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
@@ -248,7 +246,7 @@ struct PairDots {
   // out[r, :] = out[r, :] * rescale[r] + sum over the step of weights[r, i] * V[i, :], for kRows
   // rows and the kVecs * 32 columns at `col`; with kTail V has only some of them.
   template <int kRows, int kVecs, bool kTail>
-  static void WeighColumns(const AttentionCall& call, const KeyStep& step, const KeyStep* next,
+  static void WeighColumns(const AttentionCall& call, const KeyStep& step, KeyPrefetch& prefetch,
                            int64_t row, int64_t col, const AttentionScratch& scratch) {
     constexpr int64_t kElementSize = sizeof(typename Dots::Element);
     const int64_t offset = call.v_offset + col * kElementSize;
@@ -263,17 +261,12 @@ struct PairDots {
         sum[r][v] = Dots::Begin(out + r * out_stride + v * 16, rescale);
       }
     }
+    KeyPrefetch local = prefetch;  // in registers
     // Both keys of a pair exist: what lies outside the step repeats another, with a weight of zero.
     for (int32_t i = step.begin / 2 * 2; i < step.end; i += 2) {
       const char* a = step.keys[i] + offset;
       const char* b = step.keys[i + 1] + offset;
-      if (next != nullptr) {
-        for (int64_t byte = 0; byte < kVecs * kDotElements * kElementSize;
-             byte += kCacheLineBytes) {
-          Prefetch(next->keys[i] + offset + byte);
-          Prefetch(next->keys[i + 1] + offset + byte);
-        }
-      }
+      local.Next();
       __m512i pairs[2 * kVecs];
       for (int v = 0; v < kVecs; ++v) {
         const int64_t at = v * kDotElements * kElementSize;
@@ -289,6 +282,7 @@ struct PairDots {
         for (int v = 0; v < 2 * kVecs; ++v) sum[r][v] = Dots::Dot(sum[r][v], pairs[v], weight);
       }
     }
+    prefetch = local;
     for (int r = 0; r < kRows; ++r) {
       const Vec rescale = Set(scratch.rescale[row + r]);
       const Vec scale = Set(scratch.weight_scales[row + r]);
@@ -300,16 +294,16 @@ struct PairDots {
   }
 
   template <int kRows>
-  static void WeighRows(const AttentionCall& call, const KeyStep& step, const KeyStep* next,
+  static void WeighRows(const AttentionCall& call, const KeyStep& step, KeyPrefetch& prefetch,
                         int64_t row, const AttentionScratch& scratch) {
     int64_t col = 0;
     for (; col + 2 * kDotElements <= call.head_dim; col += 2 * kDotElements) {
-      WeighColumns<kRows, 2, false>(call, step, next, row, col, scratch);
+      WeighColumns<kRows, 2, false>(call, step, prefetch, row, col, scratch);
     }
     for (; col + kDotElements <= call.head_dim; col += kDotElements) {
-      WeighColumns<kRows, 1, false>(call, step, next, row, col, scratch);
+      WeighColumns<kRows, 1, false>(call, step, prefetch, row, col, scratch);
     }
-    if (col < call.head_dim) WeighColumns<kRows, 1, true>(call, step, next, row, col, scratch);
+    if (col < call.head_dim) WeighColumns<kRows, 1, true>(call, step, prefetch, row, col, scratch);
   }
 
   // 32 columns of a row out of the two accumulators that the interleaving filled: lane by lane of
@@ -334,15 +328,14 @@ struct PairDots {
           PackRow16<Dots>(scratch.weights + row * kAttentionKeys + begin, end - begin, end - begin,
                           scratch.weights16 + row * kAttentionKeys + begin);
     }
+    const int64_t num_passes = ((num_rows + 3) / 4) * ((call.head_dim + 63) / 64);
+    KeyPrefetch prefetch(next, RowBytes<Dots>(call), call.v_offset,
+                         num_passes * (step.end - step.begin + 1) / 2);
     int64_t row = 0;
-    const KeyStep* ahead = &next;  // the first rows bring it, the others find it brought
-    for (; row + 4 <= num_rows; row += 4, ahead = nullptr) {
-      WeighRows<4>(call, step, ahead, row, scratch);
-    }
-    for (; row + 2 <= num_rows; row += 2, ahead = nullptr) {
-      WeighRows<2>(call, step, ahead, row, scratch);
-    }
-    if (row < num_rows) WeighRows<1>(call, step, ahead, row, scratch);
+    for (; row + 4 <= num_rows; row += 4) WeighRows<4>(call, step, prefetch, row, scratch);
+    for (; row + 2 <= num_rows; row += 2) WeighRows<2>(call, step, prefetch, row, scratch);
+    if (row < num_rows) WeighRows<1>(call, step, prefetch, row, scratch);
+    prefetch.Rest();
   }
 };
 

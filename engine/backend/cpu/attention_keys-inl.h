@@ -19,9 +19,10 @@ struct DotKernels {
   static constexpr bool kInterleaved = false;
 };
 
-// Cut from the scratch of a call. Those of dot products are named so.
+// Cut from the scratch of a call. Those of dot products are named so. Sizes are for the rows of one
+// head; those of the others lie behind in what HeadScratch() moves on, the rest they share.
 struct AttentionScratch {
-  void* q;               // [rows] of Act, f32 or 16-bit elements
+  char* q;               // [rows, kQueryRowBytes]: Act, f32 or 16-bit elements
   float* q_scales;       // [rows] dot products
   uint16_t* k;           // [kKeyTiles][words of a row][16][2]
   float* weights;        // [rows, kAttentionKeys]: scores, then softmax weights
@@ -35,10 +36,16 @@ struct AttentionScratch {
   int64_t bytes;
 };
 
+// Of a row of queries in any form.
+constexpr int64_t kActRowBytes = kPackedStride * static_cast<int64_t>(sizeof(Act));
+constexpr int64_t kFloatRowBytes = kMaxHeadDim * static_cast<int64_t>(sizeof(float));
+constexpr int64_t kQueryRowBytes = kActRowBytes > kFloatRowBytes ? kActRowBytes : kFloatRowBytes;
+
 // A partial result: out, then maximum and total in a line of their own.
 int64_t PartialFloats(int64_t head_dim) { return PadTo32(head_dim) + 16; }
 
-inline AttentionScratch CutScratch(void* scratch, int64_t num_rows, int64_t head_dim) {
+inline AttentionScratch CutScratch(void* scratch, int64_t num_heads, int64_t num_rows,
+                                   int64_t head_dim) {
   char* base = static_cast<char*>(scratch);
   int64_t used = 0;
   const auto take = [&](int64_t bytes) {
@@ -49,27 +56,38 @@ inline AttentionScratch CutScratch(void* scratch, int64_t num_rows, int64_t head
   const auto take_floats = [&](int64_t n) {
     return static_cast<float*>(take(n * static_cast<int64_t>(sizeof(float))));
   };
-  constexpr int64_t kActRowBytes = kPackedStride * static_cast<int64_t>(sizeof(Act));
-  constexpr int64_t kFloatRowBytes = kMaxHeadDim * static_cast<int64_t>(sizeof(float));
+  const int64_t all_rows = num_heads * num_rows;
   AttentionScratch s;
-  s.q = take(num_rows * (kActRowBytes > kFloatRowBytes ? kActRowBytes : kFloatRowBytes));
-  s.q_scales = take_floats(num_rows);
+  s.q = static_cast<char*>(take(all_rows * kQueryRowBytes));
+  s.q_scales = take_floats(all_rows);
   s.k = static_cast<uint16_t*>(take(kAttentionKeys * head_dim * 2));
   s.weights = take_floats(num_rows * kAttentionKeys);
   s.weights16 = static_cast<uint16_t*>(take(num_rows * kAttentionKeys * 2));
   s.weight_scales = take_floats(num_rows);
-  s.out = take_floats(num_rows * PadTo32(head_dim));
-  s.max = take_floats(num_rows);
-  s.total = take_floats(num_rows);
+  s.out = take_floats(all_rows * PadTo32(head_dim));
+  s.max = take_floats(all_rows);
+  s.total = take_floats(all_rows);
   s.rescale = take_floats(num_rows);
-  s.whole = take_floats(num_rows * PartialFloats(head_dim));
+  s.whole = take_floats(all_rows * PartialFloats(head_dim));
   s.bytes = used;
   return s;
 }
 
-int64_t AttentionScratchSize(int64_t num_rows, int64_t head_dim) {
+inline AttentionScratch HeadScratch(AttentionScratch s, int64_t head, int64_t num_rows,
+                                    int64_t head_dim) {
+  const int64_t row = head * num_rows;
+  s.q += row * kQueryRowBytes;
+  s.q_scales += row;
+  s.out += row * PadTo32(head_dim);
+  s.max += row;
+  s.total += row;
+  s.whole += row * PartialFloats(head_dim);
+  return s;
+}
+
+int64_t AttentionScratchSize(int64_t num_heads, int64_t num_rows, int64_t head_dim) {
   alignas(64) char origin[1];
-  return CutScratch(origin, num_rows, head_dim).bytes;
+  return CutScratch(origin, num_heads, num_rows, head_dim).bytes;
 }
 
 // Keys [begin, end) of the step that starts at position `start`; both relative to it.
@@ -83,28 +101,60 @@ struct KeyStep {
   float v_scales[kAttentionKeys];
 };
 
-inline void Prefetch(const char* line) { _mm_prefetch(line, _MM_HINT_T0); }
-
-// Brings K (offset 0) or V (v_offset) of the keys [begin, end) of a step.
-template <typename Kv>
-inline void PrefetchKeys(const AttentionCall& call, const KeyStep& step, int32_t begin, int32_t end,
-                         int64_t offset) {
-  const int64_t row_bytes = call.head_dim * static_cast<int64_t>(sizeof(typename Kv::Element));
-  for (int32_t i = begin; i < end; ++i) {
-    for (int64_t byte = 0; byte < row_bytes; byte += kCacheLineBytes) {
-      Prefetch(step.keys[i] + offset + byte);
-    }
+// Brings the lines of a row to cache. In assembly, because GCC 12 deletes loops that do nothing but
+// prefetch.
+inline void PrefetchRow(const char* row, int64_t bytes) {
+  for (int64_t byte = 0; byte < bytes; byte += kCacheLineBytes) {
+    asm volatile("prefetcht0 %0" : : "m"(row[byte]));
   }
 }
 
-// The step at `position`, of the positions below `position_end`.
+// K (offset 0) or V (v_offset) of the keys of a step, brought to cache a few at a time between the
+// computations on the step before: all at once would leave the memory idle in between, and only
+// ascending lines get help from the prefetchers of the hardware.
+class KeyPrefetch {
+ public:
+  // Spread evenly over `num_calls` calls of Next().
+  KeyPrefetch(const KeyStep& step, int64_t row_bytes, int64_t offset, int64_t num_calls)
+      : keys_(step.keys), offset_(offset), row_bytes_(row_bytes), end_(step.end) {
+    key_ = step.begin;
+    due_ = int64_t{key_} << kFraction;
+    per_call_ = ((int64_t{end_ - key_} << kFraction) + num_calls - 1) / num_calls;
+  }
+  void Next() {
+    due_ += per_call_;
+    for (; (int64_t{key_} << kFraction) < due_ && key_ < end_; ++key_) {
+      PrefetchRow(keys_[key_] + offset_, row_bytes_);
+    }
+  }
+  void Rest() {
+    for (; key_ < end_; ++key_) PrefetchRow(keys_[key_] + offset_, row_bytes_);
+  }
+
+ private:
+  static constexpr int kFraction = 16;  // bits of due_ and per_call_ below one key
+  const char* const* keys_;
+  int64_t offset_;
+  int64_t row_bytes_;
+  int64_t due_;
+  int64_t per_call_;
+  int32_t key_;
+  int32_t end_;
+};
+
 template <typename Kv>
-inline void FindStep(const AttentionCall& call, int32_t position, int32_t position_end,
-                     KeyStep* step) {
+inline int64_t RowBytes(const AttentionCall& call) {
+  return call.head_dim * static_cast<int64_t>(sizeof(typename Kv::Element));
+}
+
+// The step of a head at `position`.
+template <typename Kv>
+inline void FindStep(const AttentionCall& call, int32_t head, int32_t position, KeyStep* step) {
   const int64_t row_bytes = call.head_dim * static_cast<int64_t>(sizeof(typename Kv::Element));
+  const char* const first_block = call.k + head * call.head_stride;
   step->start = position / kAttentionKeys * kAttentionKeys;
   step->begin = position - step->start;
-  const int32_t left = position_end - step->start;
+  const int32_t left = call.position_end - step->start;
   step->end = left < kAttentionKeys ? left : kAttentionKeys;
   if (Kv::kScales) {
     for (int32_t i = 0; i < kAttentionKeys; ++i) step->k_scales[i] = step->v_scales[i] = 0;
@@ -113,7 +163,7 @@ inline void FindStep(const AttentionCall& call, int32_t position, int32_t positi
   while (i < step->end) {
     const int32_t offset = (step->start + i) % call.page_tokens;
     const int64_t page = call.block_table[(step->start + i) / call.page_tokens];
-    const char* const block = call.k + page * call.page_stride;
+    const char* const block = first_block + page * call.page_stride;
     const char* key = block + offset * row_bytes;
     const float* scales = reinterpret_cast<const float*>(block + call.scale_offset) + offset;
     const int32_t in_page = call.page_tokens - offset;
@@ -131,32 +181,24 @@ inline void FindStep(const AttentionCall& call, int32_t position, int32_t positi
   for (i = step->end; i < kAttentionKeys; ++i) step->keys[i] = any;
 }
 
-// Brings the lines at `byte` of the keys of one tile of `next`.
-inline void PrefetchTile(const KeyStep& next, int64_t tile, int64_t byte) {
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kTileRows; ++i) Prefetch(next.keys[tile * kTileRows + i] + byte);
-}
-
-// Transposes K of the step into lines of one word of 16 keys. Between the blocks of a tile it
-// brings the same block of `next`: pages lie anywhere in memory and are short, so that no
-// prefetcher of the hardware gets going in them, and bringing all of a step at once would leave the
-// memory idle while it is computed on.
+// Transposes K of the step into lines of one word of 16 keys, and brings K of the next.
 template <typename Kv>
 inline void TransposeKeys(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
                           const AttentionScratch& scratch) {
   const int64_t num_words = call.head_dim / Kv::kWordElements;
   const int64_t tile_begin = step.begin / kTileRows;
   const int64_t tile_end = (step.end + kTileRows - 1) / kTileRows;
-  for (int64_t tile = 0; tile < kKeyTiles; ++tile) {
-    const bool needed = tile >= tile_begin && tile < tile_end;
+  KeyPrefetch prefetch(next, RowBytes<Kv>(call), 0,
+                       (tile_end - tile_begin) * (num_words + 15) / 16);
+  for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     uint16_t* out = scratch.k + tile * num_words * kPairElements;
     for (int64_t word = 0; word < num_words; word += 16) {
-      PrefetchTile(next, tile, word * 4);
-      if (!needed) continue;
+      prefetch.Next();
       TransposeN(step.keys + tile * kTileRows, word * 4, Lanes(num_words, word),
                  out + word * kPairElements);
     }
   }
+  prefetch.Rest();
 }
 
 // Scores of kRows rows against a tile of transposed keys. The elements of a word have accumulators
@@ -192,18 +234,19 @@ template <typename Kv>
 inline void ScoreTiles(const AttentionCall& call, int64_t num_rows, int64_t tile_begin,
                        int64_t tile_end, const AttentionScratch& scratch) {
   const int64_t num_words = call.head_dim / Kv::kWordElements;
-  const int64_t stride = PadTo32(call.head_dim);
-  const float* q = static_cast<const float*>(scratch.q);
+  constexpr int64_t kStride = kQueryRowBytes / static_cast<int64_t>(sizeof(float));
+  const float* q = reinterpret_cast<const float*>(scratch.q);
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     const uint16_t* lines = scratch.k + tile * num_words * kPairElements;
     float* scores = scratch.weights + tile * kTileRows;
     int64_t row = 0;
     for (; row + kScoreRows <= num_rows; row += kScoreRows) {
-      ScoreWords<Kv, kScoreRows>(q + row * stride, stride, lines, num_words,
+      ScoreWords<Kv, kScoreRows>(q + row * kStride, kStride, lines, num_words,
                                  scores + row * kAttentionKeys);
     }
     for (; row < num_rows; ++row) {
-      ScoreWords<Kv, 1>(q + row * stride, stride, lines, num_words, scores + row * kAttentionKeys);
+      ScoreWords<Kv, 1>(q + row * kStride, kStride, lines, num_words,
+                        scores + row * kAttentionKeys);
     }
   }
 }
@@ -218,7 +261,7 @@ inline void ScoreKeys(const AttentionCall& call, const KeyStep& step, const KeyS
   if constexpr (Kv::kPairs) {
     const int64_t tile_stride = call.head_dim / 2 * kPairElements;
     PanelCall panel;
-    panel.a = static_cast<const Act*>(scratch.q);
+    panel.a = reinterpret_cast<const Act*>(scratch.q);
     panel.num_rows = num_rows;
     panel.w = scratch.k + tile_begin * tile_stride;
     panel.tile_stride = tile_stride;
@@ -232,17 +275,22 @@ inline void ScoreKeys(const AttentionCall& call, const KeyStep& step, const KeyS
   }
 }
 
-// The queries of a call in the form that ScoreKeys() takes.
+// A query row of a head.
+inline const float* QueryRow(const AttentionCall& call, int64_t head, int64_t row) {
+  return call.q + row / call.group_size * call.q_stride +
+         (head * call.group_size + row % call.group_size) * call.head_dim;
+}
+
+// The queries of a head in the form that ScoreKeys() takes.
 template <typename Kv>
-inline void PackQueries(const AttentionCall& call, int64_t num_rows,
+inline void PackQueries(const AttentionCall& call, int64_t head, int64_t num_rows,
                         const AttentionScratch& scratch) {
   for (int64_t row = 0; row < num_rows; ++row) {
-    const float* q =
-        call.q + row / call.group_size * call.q_stride + row % call.group_size * call.head_dim;
+    const float* q = QueryRow(call, head, row);
     if constexpr (Kv::kPairs) {
-      PackRow(q, call.head_dim, static_cast<Act*>(scratch.q) + row * kPackedStride);
+      PackRow(q, call.head_dim, reinterpret_cast<Act*>(scratch.q) + row * kPackedStride);
     } else {
-      float* to = static_cast<float*>(scratch.q) + row * PadTo32(call.head_dim);
+      float* to = reinterpret_cast<float*>(scratch.q + row * kQueryRowBytes);
       for (int64_t i = 0; i < call.head_dim; i += 16) {
         Store(to + i, LoadN(q + i, Lanes(call.head_dim, i)));
       }

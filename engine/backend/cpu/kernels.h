@@ -54,13 +54,16 @@ struct StoreKvCall {
   float* scale = nullptr;  // kI8 only
 };
 
-// Some consecutive query tokens of one sequence against one KV head, of which a range of positions
-// is seen. Ranges begin and end at multiples of kSegmentKeys, but for the ends of the sequence.
+// Some consecutive query tokens of one sequence against some consecutive KV heads, over a range of
+// positions. Ranges begin and end at multiples of kSegmentKeys, but for the ends of the sequence.
+// With several heads there is one token: the heads take turns at every step of keys, because their
+// keys lie side by side in a page.
 struct AttentionCall {
-  const float* q = nullptr;  // first query head of the group, first token
+  const float* q = nullptr;  // first query head of the first group, first token
   int64_t q_stride = 0;      // from token to token, elements
   int32_t num_tokens = 0;
-  int32_t group_size = 0;      // query heads that share the KV head; their q are consecutive
+  int32_t num_heads = 1;       // KV heads
+  int32_t group_size = 0;      // query heads that share a KV head; their q are consecutive
   int32_t head_dim = 0;        // even, at most kMaxHeadDim; for kI8 a multiple of 4
   int32_t first_position = 0;  // of the first token
   int32_t position_begin = 0;
@@ -68,18 +71,19 @@ struct AttentionCall {
   int32_t sliding_window = 0;  // 0: none
   float scale = 0;
   float soft_cap = 0;            // 0: none
-  const float* sinks = nullptr;  // [group_size], or null
+  const float* sinks = nullptr;  // [num_heads * group_size], or null
   KvElement element = KvElement::kBf16;
-  const char* k = nullptr;   // block of K of this head in page 0; that of V lies v_offset behind
-  int64_t v_offset = 0;      // bytes, as all below
+  const char* k = nullptr;  // block of K of the first head in page 0; V's lies v_offset behind
+  int64_t head_stride = 0;  // bytes, as all below
+  int64_t v_offset = 0;
   int64_t scale_offset = 0;  // of a block's scales, kI8 only
   int64_t page_stride = 0;
   int32_t page_tokens = 0;
   const int32_t* block_table = nullptr;
-  float* out = nullptr;  // first query head of the group, first token
+  float* out = nullptr;  // first query head of the first group, first token
   int64_t out_stride = 0;
   // If not null, the range's segments are written here one by one, [segments][rows][stride] with
-  // stride attention_partial_floats(head_dim), and nothing to `out`.
+  // stride attention_partial_floats(head_dim), and nothing to `out`. Only for one token.
   float* partials = nullptr;
   void* scratch = nullptr;              // attention_scratch_bytes, aligned to 64
   const AttentionCall* next = nullptr;  // if known: what will be computed next, to be prefetched
@@ -88,12 +92,12 @@ struct AttentionCall {
 // Adds up the partial results of all segments of rows into `out` of the call.
 struct AttentionMergeCall {
   KvElement element = KvElement::kBf16;
-  const float* partials = nullptr;  // [num_segments][group_size][stride], as AttentionCall's
+  const float* partials = nullptr;  // [num_segments][num_rows][stride], as AttentionCall's
   int32_t num_segments = 0;
-  int32_t group_size = 0;
+  int32_t num_rows = 0;  // query heads
   int32_t head_dim = 0;
-  const float* sinks = nullptr;  // [group_size], or null
-  float* out = nullptr;          // [group_size, head_dim]
+  const float* sinks = nullptr;  // [num_rows], or null
+  float* out = nullptr;          // [num_rows, head_dim]
   void* scratch = nullptr;       // attention_scratch_bytes, aligned to 64
 };
 
@@ -131,8 +135,8 @@ struct CombineCall {
 struct CpuKernels {
   void (*gemm)(const GemmCall& call);
   void (*attention)(const AttentionCall& call);
-  // Scratch for a call of `num_rows` = num_tokens * group_size.
-  int64_t (*attention_scratch_bytes)(int64_t num_rows, int64_t head_dim);
+  // Scratch for a call of num_heads heads with `num_rows` = num_tokens * group_size each.
+  int64_t (*attention_scratch_bytes)(int64_t num_heads, int64_t num_rows, int64_t head_dim);
   int64_t (*attention_partial_floats)(int64_t head_dim);
   void (*attention_merge)(const AttentionMergeCall& call);
   void (*store_kv)(const StoreKvCall& call);
