@@ -95,6 +95,8 @@ int Main(int argc, char** argv) {
     CHECK(backend.ok()) << backend.status().ToString();
     OpLimits limits;
     limits.heads = {1, 1, 64};
+    limits.max_tokens = 2048;
+    limits.hidden_size = 4096;
     const absl::Status reserved = (*backend)->Reserve(limits);
     CHECK(reserved.ok()) << reserved.ToString();
     for (const Shape& shape : kShapes) BenchShape(**backend, isa.name, runner, shape);

@@ -5,13 +5,17 @@
 #include "engine/backend/cpu/simd_avx2.h"
 #include "engine/backend/cpu/pairs_f32-inl.h"
 #include "engine/backend/cpu/gemm-inl.h"
+#include "engine/backend/cpu/packed_gemm-inl.h"
 #include "engine/backend/cpu/rows-inl.h"
+#include "engine/backend/cpu/packed_rows-inl.h"
 #include "engine/backend/cpu/attention-inl.h"
 // clang-format on
 
 namespace moelight {
 
 const CpuKernels kAvx2Kernels = {
+    .act_bytes = sizeof(Act),
+    .pack = Pack,
     .gemm = Gemm,
     .attention = Attention,
     .attention_scratch_bytes = AttentionScratchSize,
