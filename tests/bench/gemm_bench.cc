@@ -1,4 +1,5 @@
 // gemm_bench [num_threads]: matrix products of the cpu backend against their roof.
+// gemm_bench NUM_THREADS expert [hidden intermediate [isa|all [tokens...]]]: see expert_bench.h.
 //
 // For every variant that the machine runs: GFLOP/s of MatMul by shape, and the percent of what a
 // loop of multiply-adds on registers reaches on the same threads.
@@ -12,6 +13,7 @@
 #include "engine/backend/cpu/isa.h"
 #include "engine/base/parallel.h"
 #include "tests/bench/bench_util.h"
+#include "tests/bench/expert_bench.h"
 #include "tests/bench/peak_loop.h"
 
 namespace moelight {
@@ -87,6 +89,15 @@ void BenchShape(Backend& backend, absl::string_view isa, ParallelRunner& runner,
 int Main(int argc, char** argv) {
   const int num_threads =
       argc > 1 ? std::atoi(argv[1]) : static_cast<int>(std::thread::hardware_concurrency());
+  if (argc > 2 && absl::string_view(argv[2]) == "expert") {
+    const absl::string_view isa = argc > 5 ? argv[5] : "all";
+    std::vector<int64_t> tokens = {1, 4, 16, 32, 64, 128, 256, 384, 512, 1024, 4096};
+    if (argc > 6) tokens.clear();
+    for (int i = 6; i < argc; ++i) tokens.push_back(std::atoi(argv[i]));
+    BenchExperts(num_threads, argc > 4 ? std::atoi(argv[3]) : 4096,
+                 argc > 4 ? std::atoi(argv[4]) : 14336, isa == "all" ? "" : isa, tokens);
+    return 0;
+  }
   ParallelRunner runner(num_threads);
   std::printf("%d threads; shapes are tokens x rows x columns\n", num_threads);
   for (const CpuIsa& isa : CpuIsas()) {
