@@ -153,6 +153,7 @@ struct CpuKernels {
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvx512Kernels;
 extern const CpuKernels kAvx512Bf16Kernels;
+extern const CpuKernels kAmxBf16Kernels;
 
 }  // namespace moelight
 
