@@ -6,10 +6,13 @@
 namespace moelight {
 namespace {
 
+// Rows that go over all weight tiles of a task before the next do. Their part of a pass, 128 KiB of
+// bf16, stays in L2 (1 MiB on the smallest in use) beside the weights, 256 KiB for 16 tiles.
+constexpr int64_t kGemmInnerRows = 128;
+
 void Gemm(const GemmCall& call) {
   PanelCall panel;
   panel.a_block_stride = call.panel_rows * kPackCols;
-  panel.num_rows = call.num_rows;
   panel.tile_stride = (call.num_cols + 1) / 2 * kPairElements;
   panel.num_tiles = call.tile_end - call.tile_begin;
   const int64_t last_tile_cols =
@@ -21,10 +24,8 @@ void Gemm(const GemmCall& call) {
   for (int64_t col = 0; col < call.num_cols; col += pass_cols) {
     const bool first = col == 0;
     const bool last = col + pass_cols >= call.num_cols;
-    panel.a = static_cast<const Act*>(call.a) + col * call.panel_rows;
     panel.w = w + col / 2 * kPairElements;
     panel.num_pairs = ((last ? call.num_cols - col : pass_cols) + 1) / 2;
-    panel.next_w = last ? nullptr : panel.w + pass_cols / 2 * kPairElements;
     panel.last_tile_cols = kTileRows;
     if (!first) {
       panel.in = call.sums;
@@ -46,7 +47,19 @@ void Gemm(const GemmCall& call) {
       panel.y_stride = kTileRows;
       panel.y_tile_stride = sum_tile_stride;
     }
-    RunPanel<kPackCols>(panel);
+    const PanelCall whole = panel;
+    const int64_t num_inner = (call.num_rows + kGemmInnerRows - 1) / kGemmInnerRows;
+    int64_t row = 0;
+    for (int64_t i = 1; i <= num_inner; ++i) {
+      const int64_t row_end = i * call.num_rows / num_inner;
+      panel.num_rows = row_end - row;
+      panel.a = static_cast<const Act*>(call.a) + col * call.panel_rows + row * kPackCols;
+      panel.in = whole.in != nullptr ? whole.in + row * panel.in_stride : nullptr;
+      panel.y = whole.y + row * panel.y_stride;
+      panel.next_w = i < num_inner || last ? panel.w : panel.w + pass_cols / 2 * kPairElements;
+      RunPanel<kPackCols>(panel);
+      row = row_end;
+    }
   }
 }
 
