@@ -39,13 +39,13 @@ std::vector<BackendCase> BackendCases() {
 
 OpLimits TestLimits() {
   OpLimits limits;
-  limits.max_tokens = 700;
+  limits.max_tokens = 1100;
   limits.max_sequences = 80;
-  limits.max_step_tokens = 700;
+  limits.max_step_tokens = 1100;
   limits.max_step_sequences = 80;
   limits.max_step_pages = 4000;
   limits.hidden_size = 128;
-  limits.max_intermediate_size = 512;
+  limits.max_intermediate_size = 1100;
   limits.num_experts = 32;
   limits.num_experts_per_tok = 8;
   limits.max_model_len = 4096;
