@@ -6,7 +6,7 @@
 // pointers and sizes instead of TensorViews.
 //
 // All kernels compute a row the same way whatever other rows are in the call: one accumulator per
-// output element, in ascending order of the reduced index.
+// output element, in ascending order of the reduced index (on AMX, of blocks of 32).
 #ifndef MOELIGHT_ENGINE_BACKEND_CPU_KERNELS_H_
 #define MOELIGHT_ENGINE_BACKEND_CPU_KERNELS_H_
 
