@@ -34,8 +34,9 @@ struct alignas(64) AmxConfig {
   uint8_t rows[16];
 };
 
-// The intrinsics do not tell the compiler which memory they read.
-inline void FinishStores() { asm volatile("" : : : "memory"); }
+// The intrinsics do not tell the compiler which memory they read: what was stored there must be
+// stored before.
+inline void FinishStores(const void* to) { asm volatile("" : : "r"(to) : "memory"); }
 
 // Configures for `num_rows` rows of one block, which are at most 32.
 inline void ConfigureTiles(int64_t num_rows) {
@@ -49,8 +50,7 @@ inline void ConfigureTiles(int64_t num_rows) {
   }
   for (const int tile : {0, 1, 4}) config.rows[tile] = static_cast<uint8_t>(first);
   for (const int tile : {2, 3, 5}) config.rows[tile] = static_cast<uint8_t>(second);
-  FinishStores();
-  asm volatile("" : : "r"(&config) : "memory");
+  FinishStores(&config);
   _tile_loadconfig(&config);
 }
 
@@ -128,7 +128,7 @@ inline void LoadSums(const AmxSums& sums, int64_t row, int64_t tile) {
     Store(whole + r * kTileRows,
           r < part.num_rows ? LoadN(part.data + r * sums.stride, part.num_cols) : Zero());
   }
-  asm volatile("" : : "r"(whole) : "memory");
+  FinishStores(whole);
   LoadTile<kTile>(whole, kAmxRowBytes);
 }
 
@@ -163,9 +163,17 @@ inline void MultiplyBlock(const char* a, const char* w0, const char* w1) {
   }
 }
 
-// kRowTiles x kColTiles tiles of sums. `ahead.step` is bytes per block.
+// What to bring to L2 while tiles compute: weights, `step` bytes per block of columns and weight
+// tile, and rows of the next pass, of which the first weight tiles would else wait for L3.
+struct AmxAhead {
+  Ahead weights;
+  const char* rows;
+  int64_t row_step;
+};
+
+// kRowTiles x kColTiles tiles of sums.
 template <int kRowTiles, int kColTiles>
-void AmxTiles(const AmxPass& pass, int64_t row, int64_t tile, Ahead ahead) {
+void AmxTiles(const AmxPass& pass, int64_t row, int64_t tile, const AmxAhead& ahead) {
   LoadSums<0>(pass.in, row, tile);
   if constexpr (kColTiles == 2) LoadSums<1>(pass.in, row, tile + 1);
   if constexpr (kRowTiles == 2) LoadSums<2>(pass.in, row + kAmxRows, tile);
@@ -174,15 +182,18 @@ void AmxTiles(const AmxPass& pass, int64_t row, int64_t tile, Ahead ahead) {
   const char* w0 = pass.w + tile * pass.tile_bytes;
   const char* w1 = w0 + (kColTiles - 1) * pass.tile_bytes;
   const int64_t to_second = (kColTiles - 1) * pass.tile_bytes;
-  const char* line = ahead.near;
+  const char* line = ahead.weights.near;
+  const char* row_line = ahead.rows;
   for (int64_t block = 0; block < pass.num_blocks; ++block) {
-    if (block == ahead.num_near_blocks) line = ahead.far;
-    const char* const end = line + ahead.step;
+    if (block == ahead.weights.num_near_blocks) line = ahead.weights.far;
+    const char* const end = line + ahead.weights.step;
     for (const char* p = line; p < end; p += kLineBytes) {
       _mm_prefetch(p, _MM_HINT_T1);
       _mm_prefetch(p + to_second, _MM_HINT_T1);
     }
     line = end;
+    const char* const row_end = row_line + ahead.row_step;
+    for (; row_line < row_end; row_line += kLineBytes) _mm_prefetch(row_line, _MM_HINT_T1);
     MultiplyBlock<kRowTiles, kColTiles>(a, w0, w1);
     a += pass.a_block_bytes;
     w0 += kAmxTileBytes;
@@ -205,15 +216,23 @@ inline void FillTail(const char* w, int64_t tile_bytes, int64_t num_tiles, int64
       _mm512_store_si512(tail + t * kAmxTileBytes + i, _mm512_loadu_si512(w + t * tile_bytes + i));
     }
   }
-  FinishStores();
+  FinishStores(tail);
 }
 
 // Weight tiles outside, two by two, so that they stay in L1 for all rows.
 inline void RunAmxPass(AmxPass pass, int64_t num_rows, int64_t num_tiles, int64_t tail_bytes,
-                       const char* next_w) {
+                       const char* next_w, const char* next_a) {
   alignas(64) char tail[kAmxBlockCols * kAmxTileBytes] = {};
   if (tail_bytes > 0) pass.tail = tail;
   const int64_t num_row_blocks = (num_rows + kAmxBlockRows - 1) / kAmxBlockRows;
+  AmxAhead ahead = {{}, pass.a, 0};
+  if (next_a != nullptr && num_row_blocks > 1) {
+    // The next pass of the panel, evenly over all blocks, in whole lines.
+    const int64_t num_groups = (num_tiles + kAmxBlockCols - 1) / kAmxBlockCols;
+    const int64_t bytes = num_rows * kAmxRowBytes / (num_groups * num_row_blocks);
+    ahead.rows = next_a;
+    ahead.row_step = (bytes + kLineBytes - 1) / kLineBytes * kLineBytes;
+  }
   for (int64_t tile = 0; tile < num_tiles; tile += kAmxBlockCols) {
     const int64_t width = num_tiles - tile < kAmxBlockCols ? num_tiles - tile : kAmxBlockCols;
     const char* w = pass.w + tile * pass.tile_bytes;
@@ -223,15 +242,17 @@ inline void RunAmxPass(AmxPass pass, int64_t num_rows, int64_t num_tiles, int64_
     }
     // One block of rows asks for its own weights some way ahead, several for the next weights.
     const int64_t num_ahead = pass.num_blocks < kAheadBlocks ? pass.num_blocks : kAheadBlocks;
-    Ahead ahead = {w + num_ahead * kAmxTileBytes, next, pass.num_blocks - num_ahead, kAmxTileBytes};
-    if (num_row_blocks > 1) ahead = {next, next, 0, kAmxTileBytes / num_row_blocks};
+    ahead.weights = {w + num_ahead * kAmxTileBytes, next, pass.num_blocks - num_ahead,
+                     kAmxTileBytes};
+    if (num_row_blocks > 1) ahead.weights = {next, next, 0, kAmxTileBytes / num_row_blocks};
     for (int64_t row = 0; row < num_rows; row += kAmxBlockRows) {
       if (num_rows - row > kAmxRows) {
         (width == 2 ? AmxTiles<2, 2> : AmxTiles<2, 1>)(pass, row, tile, ahead);
       } else {
         (width == 2 ? AmxTiles<1, 2> : AmxTiles<1, 1>)(pass, row, tile, ahead);
       }
-      ahead.far += ahead.step * pass.num_blocks;
+      ahead.weights.far += ahead.weights.step * pass.num_blocks;
+      ahead.rows += ahead.row_step * pass.num_blocks;
     }
   }
 }
@@ -273,8 +294,9 @@ void Gemm(const GemmCall& call) {
     }
     pass.out = last && call.y != nullptr ? y : sums;
     const int64_t tail_pairs = (num_cols + 1) / 2 - pass.num_blocks * kBlockPairs;
-    const char* next = last ? pass.w : pass.w + pass_cols / 2 * kLineBytes;
-    RunAmxPass(pass, call.num_rows, num_tiles, tail_pairs * kLineBytes, next);
+    const char* next_w = last ? pass.w : pass.w + pass_cols / 2 * kLineBytes;
+    const char* next_a = last ? nullptr : pass.a + pass_cols / kPackCols * pass.a_block_bytes;
+    RunAmxPass(pass, call.num_rows, num_tiles, tail_pairs * kLineBytes, next_w, next_a);
   }
   _tile_release();
 }
