@@ -102,11 +102,6 @@ double SecondsPerCall(const Body& body) {
   return seconds / static_cast<double>(calls);
 }
 
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
 struct Bench {
   int num_threads;
   int64_t hidden_size, intermediate_size;

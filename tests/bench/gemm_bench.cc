@@ -46,11 +46,6 @@ double Gflops(double min_seconds, const Body& body) {
   return operations / seconds * 1e-9;
 }
 
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
 // Product and peak loop take turns, so that a change of clocks or a busy neighbour meets both.
 void BenchShape(Backend& backend, absl::string_view isa, ParallelRunner& runner,
                 const Shape& shape) {
