@@ -71,12 +71,53 @@ TEST_P(FfnTest, ExpertsWithoutTokens) {
               GetParam().tolerance);
 }
 
-// 600 tokens * 4 experts are three waves of 1024 rows.
+// 600 tokens * 4 experts are three waves or more of 1024 rows.
 TEST_P(FfnTest, MoreRowsThanAWave) {
   const Matrix router = RandomMatrix(5, 24, 5);
   const Matrix x = RandomMatrix(600, 24, 6);
   ExpectClose(RunMoe(tested_, x, 5, 4, 40, router), RunMoe(reference_, x, 5, 4, 40, router),
               GetParam().tolerance);
+}
+
+// Around the sizes of register tiles, AMX tiles, passes, tasks and waves. All tokens go to expert 2
+// and to one more; 4 and 5 get none.
+TEST_P(FfnTest, OneHugeExpert) {
+  const struct {
+    int64_t hidden_size, intermediate_size;
+  } kLayers[] = {{24, 1030}, {37, 51}, {128, 33}};
+  for (const auto& layer : kLayers) {
+    Matrix router = RandomMatrix(6, layer.hidden_size, 5, 0.01f);
+    for (int64_t i = 0; i < layer.hidden_size; ++i) {
+      router.values[2 * layer.hidden_size + i] = 1.0f;
+      router.values[4 * layer.hidden_size + i] = -1.0f;
+      router.values[5 * layer.hidden_size + i] = -1.0f;
+    }
+    for (int64_t num_tokens : {1, 15, 16, 17, 31, 33, 127, 128, 129, 511, 513, 1100}) {
+      SCOPED_TRACE(testing::Message() << num_tokens << " tokens, hidden " << layer.hidden_size
+                                      << ", intermediate " << layer.intermediate_size);
+      Matrix x = RandomMatrix(num_tokens, layer.hidden_size, 6);
+      for (float& value : x.values) value = std::abs(value);
+      ExpectClose(RunMoe(tested_, x, 6, 2, layer.intermediate_size, router),
+                  RunMoe(reference_, x, 6, 2, layer.intermediate_size, router),
+                  GetParam().tolerance);
+    }
+  }
+}
+
+TEST_P(FfnTest, DenseFfnOfManyRows) {
+  const PackedFfn packed(tested_.backend->weight_format(), 39, 523, 8);
+  const PackedFfn plain(reference_.backend->weight_format(), 39, 523, 8);
+  Matrix all = RandomMatrix(1100, 39, 6);
+  Matrix expected = RandomMatrix(1100, 39, 7);
+  const Matrix before = expected;
+  ASSERT_TRUE(reference_.ops().DenseFfn({all.view(), plain.weights(), expected.view()}).ok());
+  for (int64_t num_tokens : {1, 15, 16, 17, 31, 33, 127, 128, 129, 511, 513, 1100}) {
+    SCOPED_TRACE(testing::Message() << num_tokens << " tokens");
+    Matrix x = all.Rows(0, num_tokens);
+    Matrix y = before.Rows(0, num_tokens);
+    ASSERT_TRUE(tested_.ops().DenseFfn({x.view(), packed.weights(), y.view()}).ok());
+    ExpectClose(y, expected.Rows(0, num_tokens), GetParam().tolerance);
+  }
 }
 
 TEST_P(FfnTest, DenseFfn) {

@@ -20,15 +20,17 @@ class InvarianceTest : public testing::TestWithParam<BackendCase> {
 
 constexpr int64_t kBatch = 300;
 
+constexpr std::pair<int64_t, int64_t> kBatchParts[] = {{0, 1},     {299, 300}, {5, 7},   {17, 20},
+                                                       {100, 107}, {30, 43},   {50, 66}, {0, 33},
+                                                       {100, 229}, {7, 264}};
+
 // Runs `op` on all rows, then on parts of them, and expects the same rows; with `tolerance`, close
 // ones.
 template <typename Op>
-void ExpectRowsIndependent(const Matrix& x, const Op& op, double tolerance = 0) {
+void ExpectRowsIndependent(const Matrix& x, const Op& op, double tolerance = 0,
+                           absl::Span<const std::pair<int64_t, int64_t>> parts = kBatchParts) {
   const Matrix whole = op(x);
-  const std::pair<int64_t, int64_t> kParts[] = {{0, 1},     {299, 300}, {5, 7},   {17, 20},
-                                                {100, 107}, {30, 43},   {50, 66}, {0, 33},
-                                                {100, 229}, {7, 264}};
-  for (const auto& [begin, end] : kParts) {
+  for (const auto& [begin, end] : parts) {
     SCOPED_TRACE(testing::Message() << "rows " << begin << " to " << end);
     const Matrix part = op(x.Rows(begin, end));
     if (tolerance > 0) {
@@ -98,6 +100,47 @@ TEST_P(InvarianceTest, DenseFfn) {
       ffn_tolerance);
 }
 
+// Rows in several tasks and waves, weights in several passes.
+TEST_P(InvarianceTest, ManyRows) {
+  const std::pair<int64_t, int64_t> kParts[] = {{0, 1},     {511, 513}, {100, 612}, {3, 1027},
+                                                {500, 517}, {700, 731}, {64, 193},  {0, 513}};
+  const PackedWeight weight(tested_.backend->weight_format(), RandomBf16Matrix(100, 1000, 1));
+  const PackedFfn ffn(tested_.backend->weight_format(), 40, 1030, 1);
+  std::vector<PackedFfn> experts;
+  std::vector<FfnWeights> weights;
+  for (uint32_t e = 0; e < 3; ++e) {
+    experts.emplace_back(tested_.backend->expert_format(), 40, 530, 10 * e);
+    weights.push_back(experts.back().weights());
+  }
+  Matrix router = RandomMatrix(3, 40, 1);
+  ExpectRowsIndependent(
+      RandomMatrix(1100, 1000, 2),
+      [&](Matrix x) {
+        Matrix y(x.rows, 100);
+        CHECK(tested_.ops().MatMul({x.view(), weight.matrix(), y.view()}).ok());
+        return y;
+      },
+      dense_tolerance(), kParts);
+  ExpectRowsIndependent(
+      RandomMatrix(1100, 40, 2),
+      [&](Matrix x) {
+        Matrix y(x.rows, x.cols);
+        CHECK(tested_.ops().DenseFfn({x.view(), ffn.weights(), y.view()}).ok());
+        return y;
+      },
+      dense_tolerance() > 0 ? 2e-3 : 0, kParts);
+  ExpectRowsIndependent(
+      RandomMatrix(1100, 40, 2),
+      [&](Matrix x) {
+        RoutingBuffers routing(x.rows, 3, 2);
+        CHECK(tested_.ops().Router({x.view(), router.view(), 2, true, routing.routing()}).ok());
+        Matrix y(x.rows, x.cols);
+        CHECK(tested_.ops().MoeFfn({x.view(), routing.routing(), weights, y.view(), {}}).ok());
+        return y;
+      },
+      0, kParts);
+}
+
 TEST_P(InvarianceTest, PromptInAnyPartsOrTokenByToken) {
   for (int32_t window : {0, 50}) {
     for (const HeadGeometry& heads : {HeadGeometry{4, 2, 32}, HeadGeometry{8, 1, 24}}) {
@@ -140,19 +183,25 @@ TEST(ThreadInvarianceTest, AnyNumberOfThreads) {
   const PagedAttention attention({4, 2, 32}, 16, 0);
   const std::vector<NewTokens> batch = {{0, 200}, {333, 1}, {10, 40}, {64, 1}, {2500, 1}};
   Matrix x = RandomMatrix(kBatch, 200, 2);
-  Matrix product, attended;
+  Matrix tokens = RandomMatrix(kBatch, 40, 2);
+  Matrix product, attended, dense;
   for (int num_threads : {1, 2, 3, 5}) {
     TestBackend tested({"cpu", "", num_threads});
     const PackedWeight weight(tested.backend->weight_format(), RandomBf16Matrix(513, 200, 1));
     Matrix y(kBatch, 513);
     ASSERT_TRUE(tested.ops().MatMul({x.view(), weight.matrix(), y.view()}).ok());
+    const PackedFfn ffn(tested.backend->weight_format(), 40, 530, 1);
+    Matrix ffn_out(kBatch, 40);
+    ASSERT_TRUE(tested.ops().DenseFfn({tokens.view(), ffn.weights(), ffn_out.view()}).ok());
     const Matrix out = attention.Run(tested, batch);
     if (num_threads > 1) {
       ExpectSame(y, product);
       ExpectSame(out, attended);
+      ExpectSame(ffn_out, dense);
     }
     product = y;
     attended = out;
+    dense = ffn_out;
   }
 }
 

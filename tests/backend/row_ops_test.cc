@@ -84,16 +84,27 @@ TEST_P(RowOpsTest, MatMul) {
   }
 }
 
+// Around the sizes of register tiles, AMX tiles, passes and tasks, and several waves.
 TEST_P(RowOpsTest, MatMulOfManyRows) {
-  const Matrix source = RandomBf16Matrix(80, 72, 3);
-  const PackedWeight packed(tested_.backend->weight_format(), source);
-  const PackedWeight plain(reference_.backend->weight_format(), source);
-  Matrix x = RandomMatrix(600, 72, 4);
-  Matrix y(600, 80);
-  Matrix expected(600, 80);
-  ASSERT_TRUE(tested_.ops().MatMul({x.view(), packed.matrix(), y.view(), false}).ok());
-  ASSERT_TRUE(reference_.ops().MatMul({x.view(), plain.matrix(), expected.view(), false}).ok());
-  ExpectClose(y, expected, GetParam().tolerance);
+  const struct {
+    int64_t rows, cols;
+  } kWeights[] = {{80, 72}, {37, 31}, {50, 2}, {17, 515}, {530, 100}, {35, 1023}};
+  for (const auto& shape : kWeights) {
+    const Matrix source = RandomBf16Matrix(shape.rows, shape.cols, 3);
+    const PackedWeight packed(tested_.backend->weight_format(), source);
+    const PackedWeight plain(reference_.backend->weight_format(), source);
+    Matrix all = RandomMatrix(1100, shape.cols, 4);
+    Matrix expected(1100, shape.rows);
+    ASSERT_TRUE(reference_.ops().MatMul({all.view(), plain.matrix(), expected.view()}).ok());
+    for (int64_t num_tokens : {1, 15, 16, 17, 31, 33, 127, 128, 129, 511, 513, 1100}) {
+      SCOPED_TRACE(testing::Message()
+                   << num_tokens << " tokens, weight [" << shape.rows << ", " << shape.cols << "]");
+      Matrix x = all.Rows(0, num_tokens);
+      Matrix y(num_tokens, shape.rows);
+      ASSERT_TRUE(tested_.ops().MatMul({x.view(), packed.matrix(), y.view()}).ok());
+      ExpectClose(y, expected.Rows(0, num_tokens), GetParam().tolerance);
+    }
+  }
 }
 
 TEST_P(RowOpsTest, QkNormRope) {

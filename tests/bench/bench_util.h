@@ -1,7 +1,8 @@
-// Random buffers and weights for the benchmarks.
+// Random buffers, weights and medians for the benchmarks.
 #ifndef MOELIGHT_TESTS_BENCH_BENCH_UTIL_H_
 #define MOELIGHT_TESTS_BENCH_BENCH_UTIL_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -19,6 +20,11 @@ inline std::vector<float> RandomFloats(int64_t n, float stddev, uint32_t seed) {
   std::vector<float> values(n);
   for (float& value : values) value = uniform(random);
   return values;
+}
+
+inline double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
 }
 
 // A random weight in the format of a backend.

@@ -1,4 +1,5 @@
 // gemm_bench [num_threads]: matrix products of the cpu backend against their roof.
+// gemm_bench NUM_THREADS expert [hidden intermediate [isa|all [tokens...]]]: see expert_bench.h.
 //
 // For every variant that the machine runs: GFLOP/s of MatMul by shape, and the percent of what a
 // loop of multiply-adds on registers reaches on the same threads.
@@ -12,6 +13,7 @@
 #include "engine/backend/cpu/isa.h"
 #include "engine/base/parallel.h"
 #include "tests/bench/bench_util.h"
+#include "tests/bench/expert_bench.h"
 #include "tests/bench/peak_loop.h"
 
 namespace moelight {
@@ -42,11 +44,6 @@ double Gflops(double min_seconds, const Body& body) {
     seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   }
   return operations / seconds * 1e-9;
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
 }
 
 // Product and peak loop take turns, so that a change of clocks or a busy neighbour meets both.
@@ -87,6 +84,15 @@ void BenchShape(Backend& backend, absl::string_view isa, ParallelRunner& runner,
 int Main(int argc, char** argv) {
   const int num_threads =
       argc > 1 ? std::atoi(argv[1]) : static_cast<int>(std::thread::hardware_concurrency());
+  if (argc > 2 && absl::string_view(argv[2]) == "expert") {
+    const absl::string_view isa = argc > 5 ? argv[5] : "all";
+    std::vector<int64_t> tokens = {1, 4, 16, 32, 64, 128, 256, 384, 512, 1024, 4096};
+    if (argc > 6) tokens.clear();
+    for (int i = 6; i < argc; ++i) tokens.push_back(std::atoi(argv[i]));
+    BenchExperts(num_threads, argc > 4 ? std::atoi(argv[3]) : 4096,
+                 argc > 4 ? std::atoi(argv[4]) : 14336, isa == "all" ? "" : isa, tokens);
+    return 0;
+  }
   ParallelRunner runner(num_threads);
   std::printf("%d threads; shapes are tokens x rows x columns\n", num_threads);
   for (const CpuIsa& isa : CpuIsas()) {
@@ -95,6 +101,8 @@ int Main(int argc, char** argv) {
     CHECK(backend.ok()) << backend.status().ToString();
     OpLimits limits;
     limits.heads = {1, 1, 64};
+    limits.max_tokens = 2048;
+    limits.hidden_size = 4096;
     const absl::Status reserved = (*backend)->Reserve(limits);
     CHECK(reserved.ok()) << reserved.ToString();
     for (const Shape& shape : kShapes) BenchShape(**backend, isa.name, runner, shape);

@@ -40,7 +40,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Stream> CreateStream(Lane) override { return std::make_unique<InlineStream>(); }
 
   int64_t scratch_bytes(const OpLimits& limits) const override {
-    return WorkerScratchBytes(limits) * context_.runner.num_threads() +
+    return WorkerScratchBytes(limits) * context_.runner.num_threads() + PanelBytes(limits) +
            CpuFfn::ScratchBytes(limits) + RopeTable::ScratchBytes(limits) +
            attention_.ScratchBytes(limits);
   }
@@ -63,8 +63,14 @@ class CpuBackend final : public Backend {
   // The ops run one after another, so they share it.
   int64_t WorkerScratchBytes(const OpLimits& limits) const {
     return AlignedBuffer::Padded(
-        std::max({CpuFfn::WorkerScratchBytes(), RouterWorkerScratchBytes(limits.num_experts),
+        std::max({CpuFfn::WorkerScratchBytes(), MatMulWorkerScratchBytes(),
+                  RouterWorkerScratchBytes(limits.num_experts),
                   CpuAttention::WorkerScratchBytes(limits, context_.kernels)}));
+  }
+
+  int64_t PanelBytes(const OpLimits& limits) const {
+    return std::max(CpuFfn::PanelBytes(limits, context_.kernels),
+                    MatMulPanelBytes(limits, context_.kernels));
   }
 
   CpuContext context_;
@@ -90,6 +96,7 @@ absl::Status CpuBackend::CheckLimits(const OpLimits& limits) const {
 absl::Status CpuBackend::Reserve(const OpLimits& limits) {
   RETURN_IF_ERROR(CheckLimits(limits));
   RETURN_IF_ERROR(context_.ReserveWorkerBytes(WorkerScratchBytes(limits)));
+  RETURN_IF_ERROR(context_.ReservePanelBytes(PanelBytes(limits)));
   RETURN_IF_ERROR(ffn_.Reserve(limits));
   RETURN_IF_ERROR(rope_table_.Reserve(limits));
   return attention_.Reserve(limits);

@@ -35,6 +35,21 @@ class CpuContext {
     return workers_.as<char>() + runner.WorkerIndex() * worker_bytes_;
   }
 
+  // Packed activations, see kernels.h.
+  int64_t PackedBytes(int64_t num_rows, int64_t num_cols) const {
+    return num_rows * PackedCols(num_cols) * kernels.act_bytes;
+  }
+  // Room for the panels of an op. Called by Reserve() only.
+  absl::Status ReservePanelBytes(int64_t bytes) {
+    panel_bytes_ = bytes;
+    return panels_.Resize(bytes + kPackedSlackBytes, "packed activations");
+  }
+  int64_t panel_bytes() const { return panel_bytes_; }
+  char* Panels(int64_t bytes) const {
+    CHECK_LE(bytes, panel_bytes_) << "beyond Reserve()";
+    return panels_.as<char>();
+  }
+
   // Runs body(row) for all rows of `num_cols` elements each.
   template <typename Body>
   void ForRows(int64_t num_rows, int64_t num_cols, const Body& body) {
@@ -51,6 +66,8 @@ class CpuContext {
  private:
   int64_t worker_bytes_ = 0;
   AlignedBuffer workers_;
+  int64_t panel_bytes_ = 0;
+  AlignedBuffer panels_;
 };
 
 }  // namespace moelight

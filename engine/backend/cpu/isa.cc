@@ -1,8 +1,11 @@
 #include "engine/backend/cpu/isa.h"
 
+#include <unistd.h>
+
 #include <absl/status/status.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
+#include <sys/syscall.h>
 
 namespace moelight {
 namespace {
@@ -20,6 +23,16 @@ bool HasAvx512Bf16() {
   return HasAvx512() && __builtin_cpu_supports("avx512bf16") &&
          __builtin_cpu_supports("avx512vnni");
 }
+bool HasAmxBf16() {
+  if (!HasAvx512Bf16() || !__builtin_cpu_supports("amx-tile") ||
+      !__builtin_cpu_supports("amx-bf16")) {
+    return false;
+  }
+  // Linux keeps the 8 KiB of tile data for processes that ask, once for all their threads.
+  constexpr int kReqXcompPerm = 0x1023;  // ARCH_REQ_XCOMP_PERM of <asm/prctl.h>
+  constexpr int kTileData = 18;
+  return syscall(SYS_arch_prctl, kReqXcompPerm, kTileData) == 0;
+}
 
 }  // namespace
 
@@ -28,6 +41,8 @@ absl::Span<const CpuIsa> CpuIsas() {
       {"avx2", "AVX2, FMA and F16C", HasAvx2, &kAvx2Kernels},
       {"avx512", "AVX-512 F, BW, DQ and VL", HasAvx512, &kAvx512Kernels},
       {"avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16", HasAvx512Bf16, &kAvx512Bf16Kernels},
+      {"amx_bf16", "AMX tiles with BF16, AVX-512 F, BW, DQ, VL, VNNI and BF16", HasAmxBf16,
+       &kAmxBf16Kernels},
   };
   return kIsas;
 }

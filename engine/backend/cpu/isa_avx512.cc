@@ -5,7 +5,9 @@
 #include "engine/backend/cpu/simd_avx512.h"
 #include "engine/backend/cpu/pairs_f32-inl.h"
 #include "engine/backend/cpu/gemm-inl.h"
+#include "engine/backend/cpu/packed_gemm-inl.h"
 #include "engine/backend/cpu/rows-inl.h"
+#include "engine/backend/cpu/packed_rows-inl.h"
 #include "engine/backend/cpu/kv_rows-inl.h"
 #include "engine/backend/cpu/attention_keys-inl.h"
 #include "engine/backend/cpu/attention-inl.h"
@@ -14,6 +16,8 @@
 namespace moelight {
 
 const CpuKernels kAvx512Kernels = {
+    .act_bytes = sizeof(Act),
+    .pack = Pack,
     .gemm = Gemm,
     .attention = Attention,
     .attention_scratch_bytes = AttentionScratchSize,

@@ -6,7 +6,7 @@
 // pointers and sizes instead of TensorViews.
 //
 // All kernels compute a row the same way whatever other rows are in the call: one accumulator per
-// output element, in ascending order of the reduced index.
+// output element, in ascending order of the reduced index (on AMX, of blocks of 32).
 #ifndef MOELIGHT_ENGINE_BACKEND_CPU_KERNELS_H_
 #define MOELIGHT_ENGINE_BACKEND_CPU_KERNELS_H_
 
@@ -14,33 +14,73 @@
 
 namespace moelight {
 
-// y[i, n] = (accumulate ? y[i, n] : 0) + sum over k of x[row(i), k] * w[n, k] for the rows n of
-// `weight` (bf16_tiled) that lie in tiles [tile_begin, tile_end).
-struct GemmCall {
+// Activations are packed once per op, in panels of rows that share weights:
+//
+//   [ceil(num_cols / 32)][num_rows][32 columns]
+//
+// of `act_bytes` each, padded with zeros to 32 columns. 16 rows of a block are then the operand of
+// an AMX product in one piece, and the rows of a register tile lie at fixed displacements.
+inline constexpr int64_t kPackCols = 32;
+constexpr int64_t PackedCols(int64_t num_cols) {
+  return (num_cols + kPackCols - 1) / kPackCols * kPackCols;
+}
+// AMX reads whole tiles of 16 rows: what lies behind the last row of a panel may be read, and is
+// not used. A buffer of panels ends with so many bytes more: 15 rows of 32 fp32 or bf16 columns.
+inline constexpr int64_t kPackedSlackBytes = 15 * kPackCols * int64_t{4};
+
+// Packs rows [row_begin, row_begin + num_rows) of a panel.
+struct PackCall {
   const float* x = nullptr;          // [*, num_cols]
   int64_t x_stride = 0;              // elements
-  const int32_t* row_ids = nullptr;  // row(i) = row_ids[i]; null: row(i) = i
-  int64_t num_rows = 0;              // at most kGemmMaxRows
+  const int32_t* row_ids = nullptr;  // row i of the panel is row row_ids[i] of x; null: row i
+  int64_t row_begin = 0;
+  int64_t num_rows = 0;
+  int64_t num_cols = 0;
+  void* panel = nullptr;
+  int64_t panel_rows = 0;
+};
+
+// y[i, n] = (accumulate ? y[i, n] : 0) + sum over k of a[i, k] * w[n, k] for the rows n of `weight`
+// (bf16_tiled) that lie in tiles [tile_begin, tile_end).
+struct GemmCall {
+  const void* a = nullptr;  // first row, in a packed panel of panel_rows
+  int64_t panel_rows = 0;
+  int64_t num_rows = 0;  // at most kGemmMaxRows
   int64_t num_cols = 0;
   const uint16_t* weight = nullptr;
   int64_t weight_rows = 0;
   int64_t tile_begin = 0;
   int64_t tile_end = 0;
-  float* y = nullptr;  // column 0 is row 16 * tile_begin of the weight
+  // [num_tiles][GemmSumRows(num_rows)][16]: sums between the passes over the columns, aligned
+  // to 64.
+  float* sums = nullptr;
+  float* y = nullptr;  // column 0 is row 16 * tile_begin of the weight; null: y stays in `sums`
   int64_t y_stride = 0;
-  bool accumulate = false;
-  void* scratch = nullptr;  // kGemmScratchBytes, aligned to 64
+  bool accumulate = false;  // needs y
 };
 
-inline constexpr int64_t kGemmMaxRows = 128;
-// Columns per pass. Two tiles of weights and twelve rows of bf16 activations fit in 48 KiB of L1:
-// 2 * 256 pairs * 64 B + 12 * 1056 B = 44 KiB. Longer passes overflow it, shorter ones read and
-// write y more often.
-inline constexpr int64_t kGemmPassCols = 512;
-// Row stride of packed activations. Constant, so that all rows of a tile are reached from one
-// pointer with fixed displacements; not a power of two, so that they fall in different cache sets.
-inline constexpr int64_t kPackedStride = kGemmPassCols + 16;
-inline constexpr int64_t kGemmScratchBytes = kGemmMaxRows * kPackedStride * int64_t{4};
+// Rows of a call, which reads its weights from memory once. Beyond that they are read again, which
+// then takes a fraction of the time: 512 rows are 512 operations per byte of weight, so that even
+// 20 TFLOP/s ask for only 40 GB/s.
+inline constexpr int64_t kGemmMaxRows = 512;
+constexpr int64_t GemmSumRows(int64_t num_rows) { return (num_rows + 15) / 16 * 16; }
+constexpr int64_t GemmSumBytes(int64_t num_rows, int64_t num_tiles) {
+  return GemmSumRows(num_rows) * num_tiles * 16 * static_cast<int64_t>(sizeof(float));
+}
+
+// h = silu(gate) * up for gate and up as GemmCall::sums of the same rows, written to columns
+// [col_begin, col_begin + num_cols) of a packed panel, with zeros behind them up to padded_cols.
+struct SwigluCall {
+  const float* gate = nullptr;
+  const float* up = nullptr;
+  int64_t up_offset = 0;  // column of tile 0 of `up` where it begins, below 16
+  int64_t num_rows = 0;
+  int64_t num_cols = 0;
+  int64_t padded_cols = 0;  // a multiple of 16
+  int64_t col_begin = 0;    // a multiple of 16
+  void* panel = nullptr;    // at the first row
+  int64_t panel_rows = 0;
+};
 
 // How K and V lie in the cache; DType of those formats, which this header may not include.
 enum class KvElement : uint8_t { kBf16, kF16, kI8 };
@@ -133,6 +173,8 @@ struct CombineCall {
 };
 
 struct CpuKernels {
+  int64_t act_bytes;  // of a packed activation
+  void (*pack)(const PackCall& call);
   void (*gemm)(const GemmCall& call);
   void (*attention)(const AttentionCall& call);
   // Scratch for a call of num_heads heads with `num_rows` = num_tokens * group_size each.
@@ -144,8 +186,7 @@ struct CpuKernels {
   void (*combine)(const CombineCall& call);
   // y = x * weight / rms(x)
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float epsilon, float* y);
-  // h = silu(gate) * up
-  void (*swiglu)(const float* gate, const float* up, int64_t n, float* h);
+  void (*swiglu)(const SwigluCall& call);
   // out[r, e] = x[r] . weight[e], all fp32
   void (*router_logits)(const float* x, int64_t num_rows, int64_t num_cols, const float* weight,
                         int64_t num_experts, float* out);
@@ -157,6 +198,7 @@ struct CpuKernels {
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvx512Kernels;
 extern const CpuKernels kAvx512Bf16Kernels;
+extern const CpuKernels kAmxBf16Kernels;
 
 }  // namespace moelight
 

@@ -14,10 +14,15 @@ struct MatMulSplit {
 };
 MatMulSplit SplitMatMul(int64_t num_rows, int64_t num_tiles, int64_t num_cols, int num_threads);
 
-// Weight tiles per task so that `num_row_chunks` chunks of rows keep all threads busy.
-int64_t TilesPerTask(int64_t num_tiles, int64_t max_tiles, int64_t num_row_chunks, int num_threads);
+// First of the tiles of block `block`, when tiles are cut into `num_blocks`: even, because a block
+// of 32 packed columns is two tiles.
+inline int64_t BlockBegin(int64_t num_tiles, int64_t num_blocks, int64_t block) {
+  return std::min(num_tiles, block * ((num_tiles + 1) / 2) / num_blocks * 2);
+}
 
-// Needs kGemmScratchBytes of worker scratch.
+int64_t MatMulPanelBytes(const OpLimits& limits, const CpuKernels& kernels);
+int64_t MatMulWorkerScratchBytes();
+
 void RunMatMul(const MatMulArgs& args, CpuContext& context);
 
 }  // namespace moelight

@@ -47,15 +47,6 @@ void RmsNorm(const float* x, const float* weight, int64_t n, float epsilon, floa
   }
 }
 
-void Swiglu(const float* gate, const float* up, int64_t n, float* h) {
-  for (int64_t i = 0; i < n; i += 16) {
-    const int64_t lanes = Lanes(n, i);
-    const Vec g = LoadN(gate + i, lanes);
-    const Vec denominator = Add(Set(1.0f), Exp2(Mul(g, Set(-kLog2E))));
-    StoreN(h + i, Mul(Div(g, denominator), LoadN(up + i, lanes)), lanes);
-  }
-}
-
 void Rope(const RopeCall& call) {
   const int64_t half = call.head_dim / 2;
   for (int32_t head = 0; head < call.num_heads; ++head) {
