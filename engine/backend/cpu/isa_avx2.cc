@@ -7,6 +7,8 @@
 #include "engine/backend/cpu/gemm-inl.h"
 #include "engine/backend/cpu/rows-inl.h"
 #include "engine/backend/cpu/attention-inl.h"
+#include "engine/backend/cpu/peak-inl.h"
+#include "engine/backend/cpu/read-inl.h"
 // clang-format on
 
 namespace moelight {
@@ -23,6 +25,8 @@ const CpuKernels kAvx2Kernels = {
     .softmax = Softmax,
     .bf16_to_f32 = Bf16ToF32,
     .f32_to_bf16 = F32ToBf16,
+    .peak_flops = PeakFlops,
+    .read_stream = ReadStream,
 };
 
 }  // namespace moelight
