@@ -12,6 +12,7 @@
 #include "engine/backend/backend.h"
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
+#include "engine/cpu_options.h"
 #include "engine/engine_plan.h"
 #include "engine/engine_thread.h"
 #include "engine/link_probe.h"
@@ -49,12 +50,6 @@ struct EngineParts {
   Backend& attention_backend() { return host_backend != nullptr ? *host_backend : *backend; }
   bool pinned() const { return weights->pinned().ok() && kv_cache->pinned().ok(); }
 };
-
-int32_t NumCpuThreads(const EngineOptions& options) {
-  if (options.cpu_threads > 0) return options.cpu_threads;
-  // One core is left for RPCs, tokenization and the store.
-  return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()) - 1);
-}
 
 // What can be decided without reading a weight.
 absl::Status DecideParts(const EngineOptions& options, EngineParts* parts) {

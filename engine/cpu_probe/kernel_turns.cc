@@ -1,0 +1,85 @@
+#include "engine/cpu_probe/kernel_turns.h"
+
+#include <algorithm>
+#include <string>
+
+#include "engine/base/status_macros.h"
+#include "engine/cpu_probe/turns.h"
+
+namespace moelight {
+namespace {
+
+// A turn is long beside a fork and a join (some 10 us) and short beside what changes clocks.
+constexpr double kTurnSeconds = 0.06;
+constexpr int kTurns = 5;
+// Of calls that take longer than kLongSeconds each; they even out by themselves what turns do.
+constexpr int kLongTurns = 3;
+constexpr double kLongSeconds = 0.2;
+
+}  // namespace
+
+absl::StatusOr<KernelRate> MeasureInTurns(const ProbedCall& call, CpuRoofs& roofs,
+                                          CopyLoad* copies) {
+  absl::Status status;
+  const auto run = [&] { status.Update(call.run()); };
+  // The first call makes the pages of its scratch.
+  const int num_turns = SecondsPerCall(0, run) > kLongSeconds ? kLongTurns : kTurns;
+  std::vector<double> seconds, reads, peaks, shares, seconds_beside, copies_alone, copies_beside;
+  for (int turn = 0; turn < num_turns; ++turn) {
+    reads.push_back(roofs.ReadBytesPerSecond());
+    peaks.push_back(roofs.PeakFlopsPerSecond());
+    seconds.push_back(SecondsPerCall(kTurnSeconds, run));
+    RETURN_IF_ERROR(status);
+    const double roof_seconds = std::max(static_cast<double>(call.bytes) / reads.back(),
+                                         static_cast<double>(call.flops) / peaks.back());
+    shares.push_back(roof_seconds / seconds.back());
+    if (copies == nullptr) continue;
+    ASSIGN_OR_RETURN(const double alone, copies->Alone(kTurnSeconds));
+    copies_alone.push_back(alone);
+    ASSIGN_OR_RETURN(const double beside, copies->Beside([&] {
+      seconds_beside.push_back(SecondsPerCall(kTurnSeconds, run));
+      return status;
+    }));
+    copies_beside.push_back(beside);
+  }
+  KernelRate rate;
+  rate.isa = std::string(roofs.isa().name);
+  rate.bytes = call.bytes;
+  rate.flops = call.flops;
+  rate.seconds = SpreadOf(seconds);
+  rate.read_bytes_per_s = SpreadOf(reads);
+  rate.peak_flops_per_s = SpreadOf(peaks);
+  rate.roof_share = SpreadOf(shares);
+  if (copies != nullptr) {
+    rate.beside_copy = {SpreadOf(seconds_beside), SpreadOf(copies_alone), SpreadOf(copies_beside)};
+  }
+  return rate;
+}
+
+absl::StatusOr<std::vector<const CpuIsa*>> ProbedIsas(const CpuProbeOptions& options) {
+  std::vector<const CpuIsa*> isas;
+  if (!options.isa.empty()) {
+    ASSIGN_OR_RETURN(const CpuIsa* isa, ChooseCpuIsa(options.isa));
+    isas.push_back(isa);
+    return isas;
+  }
+  for (const CpuIsa& isa : CpuIsas()) {
+    if (isa.supported()) isas.push_back(&isa);
+  }
+  // With the reason, if there is none.
+  RETURN_IF_ERROR(ChooseCpuIsa("").status());
+  return isas;
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateProbedBackend(const CpuProbeOptions& options,
+                                                             const CpuIsa& isa,
+                                                             const OpLimits& limits) {
+  BackendOptions backend_options;
+  backend_options.num_threads = options.num_threads;
+  backend_options.isa = std::string(isa.name);
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateBackend("cpu", backend_options));
+  RETURN_IF_ERROR(backend->Reserve(limits));
+  return backend;
+}
+
+}  // namespace moelight
