@@ -37,6 +37,9 @@ struct EngineOptions {
   int32_t num_micro_batches = 0;  // parts that a step is cut into, at least; 0: auto
   int32_t num_hidden_layers = 0;  // the model is cut to its first layers; 0: whole. Benchmarks only
   int32_t cpu_threads = 0;        // 0: all cores but one, at least one
+  std::string cpu_isa = "auto";   // auto | a row of engine/backend/cpu/isa.cc
+  // Whether compute threads keep to one core each: auto | on | off, see CpuBackendOptions().
+  std::string cpu_pinning = "auto";
   int32_t max_running_sequences = 256;
   int32_t max_step_tokens = 2048;      // prompt and decode tokens in one step
   int32_t max_model_len = 0;           // 0: the model's max_position_embeddings

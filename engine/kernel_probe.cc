@@ -24,7 +24,9 @@ struct ProbeParts {
 absl::StatusOr<ProbeParts> MakeProbeParts(const EngineOptions& options,
                                           const KernelProbeOptions& probe) {
   ProbeParts parts;
-  parts.options.num_threads = NumCpuThreads(options);
+  ASSIGN_OR_RETURN(const BackendOptions backend_options,
+                   CpuBackendOptions(options, /*why_not_pinned=*/nullptr));
+  parts.options.threads = {backend_options.num_threads, backend_options.pin_threads};
   parts.options.isa = probe.isa;
   parts.options.memory_bytes = probe.memory_bytes;
   if (!probe.beside_copy) return parts;

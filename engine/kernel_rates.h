@@ -54,6 +54,7 @@ struct KernelProbeOptions {
 // What it ran on.
 struct CpuProbeInfo {
   int32_t num_threads = 0;
+  bool is_pinned = false;    // each thread to one CPU
   int64_t cache_bytes = 0;   // of the last level, as the system says; 0: unknown
   int64_t memory_bytes = 0;  // that the calls go round
 };

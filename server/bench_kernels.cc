@@ -90,6 +90,7 @@ void AppendRate(const KernelRate& rate, ordered_json* row) {
 
 ordered_json InfoToJson(const CpuProbeInfo& info) {
   return {{"threads", info.num_threads},
+          {"pinned", info.is_pinned},
           {"last_level_cache_bytes", info.cache_bytes},
           {"memory_bytes", info.memory_bytes}};
 }
@@ -177,9 +178,10 @@ std::string ExpertLine(const ExpertRate& rate) {
 }
 
 std::string ProbeFooter(const CpuProbeInfo& info) {
-  return absl::StrFormat("%d threads; calls go round %.0f MiB, the last level of cache has %.0f\n",
-                         info.num_threads, static_cast<double>(info.memory_bytes) / kMiB,
-                         static_cast<double>(info.cache_bytes) / kMiB);
+  return absl::StrFormat(
+      "%d threads%s; calls go round %.0f MiB, the last level of cache has %.0f\n", info.num_threads,
+      info.is_pinned ? ", pinned" : "", static_cast<double>(info.memory_bytes) / kMiB,
+      static_cast<double>(info.cache_bytes) / kMiB);
 }
 
 ordered_json AttentionRatesToJson(const AttentionProbeSpec& spec, const AttentionRates& rates) {

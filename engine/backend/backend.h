@@ -127,6 +127,7 @@ class Backend {
 struct BackendOptions {
   int32_t num_threads = 1;  // workers inside an op, the calling thread included
   std::string isa;  // empty: the best this machine has; else a row of the backend's variants
+  bool pin_threads = false;  // each worker keeps to one CPU; see engine/base/parallel.h
 };
 
 // One row per backend, the fastest first.

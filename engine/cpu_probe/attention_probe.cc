@@ -160,27 +160,26 @@ absl::StatusOr<AttentionRates> MeasureAttention(
     const AttentionProbeSpec& spec, const CpuProbeOptions& options, CopyLoad* copies,
     const std::function<void(const AttentionRate&)>& on_row) {
   RETURN_IF_ERROR(CheckSpec(spec, options));
-  ASSIGN_OR_RETURN(const std::vector<const CpuIsa*> isas, ProbedIsas(options));
+  ASSIGN_OR_RETURN(const std::vector<ProbedBackend> backends,
+                   CreateProbedBackends(options, Limits(spec)));
   int64_t memory_bytes = 0;
   for (const Shape& shape : spec.shapes) {
     const int64_t layer_bytes = LayerBytes(spec, shape);
     memory_bytes =
         std::max(memory_bytes, layer_bytes * NumColdPieces(layer_bytes, options.memory_bytes));
   }
-  ParallelRunner runner(options.num_threads);
+  ParallelRunner runner(options.threads);
   ASSIGN_OR_RETURN(const std::unique_ptr<ProbeMemory> memory,
                    ProbeMemory::Create(memory_bytes, runner));
   AttentionRates rates;
-  rates.info = {runner.num_threads(), LastLevelCacheBytes(), memory->bytes()};
-  for (const CpuIsa* isa : isas) {
-    ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
-                     CreateProbedBackend(options, *isa, Limits(spec)));
-    CpuRoofs roofs(*isa, *memory, runner);
+  rates.info = {runner.num_threads(), runner.is_pinned(), LastLevelCacheBytes(), memory->bytes()};
+  for (const ProbedBackend& probed : backends) {
+    CpuRoofs roofs(*probed.isa, *memory, options.turn_seconds / 2, runner);
     for (const Shape& shape : spec.shapes) {
-      DecodeCalls calls(spec, shape, *memory, *backend);
+      DecodeCalls calls(spec, shape, *memory, *probed.backend);
       const ProbedCall call = {AttentionProbeBytes(spec, shape), AttentionProbeFlops(spec, shape),
                                [&calls] { return calls.Run(); }};
-      ASSIGN_OR_RETURN(KernelRate rate, MeasureInTurns(call, roofs, copies));
+      ASSIGN_OR_RETURN(KernelRate rate, MeasureInTurns(call, options.turn_seconds, roofs, copies));
       rates.rows.push_back({shape, std::move(rate)});
       if (on_row) on_row(rates.rows.back());
     }

@@ -129,23 +129,22 @@ absl::StatusOr<ExpertRates> MeasureExperts(const ExpertProbeSpec& spec,
                                            const CpuProbeOptions& options, CopyLoad* copies,
                                            const std::function<void(const ExpertRate&)>& on_row) {
   RETURN_IF_ERROR(CheckSpec(spec, options));
-  ASSIGN_OR_RETURN(const std::vector<const CpuIsa*> isas, ProbedIsas(options));
+  ASSIGN_OR_RETURN(const std::vector<ProbedBackend> backends,
+                   CreateProbedBackends(options, Limits(spec)));
   const int64_t expert_bytes = ExpertProbeBytes(spec);
-  ParallelRunner runner(options.num_threads);
+  ParallelRunner runner(options.threads);
   ASSIGN_OR_RETURN(const std::unique_ptr<ProbeMemory> memory,
                    ProbeMemory::Create(
                        expert_bytes * NumColdPieces(expert_bytes, options.memory_bytes), runner));
   ExpertRates rates;
-  rates.info = {runner.num_threads(), LastLevelCacheBytes(), memory->bytes()};
-  for (const CpuIsa* isa : isas) {
-    ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
-                     CreateProbedBackend(options, *isa, Limits(spec)));
-    CpuRoofs roofs(*isa, *memory, runner);
+  rates.info = {runner.num_threads(), runner.is_pinned(), LastLevelCacheBytes(), memory->bytes()};
+  for (const ProbedBackend& probed : backends) {
+    CpuRoofs roofs(*probed.isa, *memory, options.turn_seconds / 2, runner);
     for (const int64_t tokens : spec.tokens) {
-      ExpertCalls calls(spec, tokens, *memory, *backend);
+      ExpertCalls calls(spec, tokens, *memory, *probed.backend);
       const ProbedCall call = {expert_bytes, ExpertProbeFlops(spec, tokens),
                                [&calls] { return calls.Run(); }};
-      ASSIGN_OR_RETURN(KernelRate rate, MeasureInTurns(call, roofs, copies));
+      ASSIGN_OR_RETURN(KernelRate rate, MeasureInTurns(call, options.turn_seconds, roofs, copies));
       rates.rows.push_back({tokens, std::move(rate)});
       if (on_row) on_row(rates.rows.back());
     }

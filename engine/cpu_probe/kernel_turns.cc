@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "engine/base/status_macros.h"
 #include "engine/cpu_probe/turns.h"
@@ -9,8 +10,6 @@
 namespace moelight {
 namespace {
 
-// A turn is long beside a fork and a join (some 10 us) and short beside what changes clocks.
-constexpr double kTurnSeconds = 0.06;
 constexpr int kTurns = 5;
 // Of calls that take longer than kLongSeconds each; they even out by themselves what turns do.
 constexpr int kLongTurns = 3;
@@ -18,8 +17,8 @@ constexpr double kLongSeconds = 0.2;
 
 }  // namespace
 
-absl::StatusOr<KernelRate> MeasureInTurns(const ProbedCall& call, CpuRoofs& roofs,
-                                          CopyLoad* copies) {
+absl::StatusOr<KernelRate> MeasureInTurns(const ProbedCall& call, double turn_seconds,
+                                          CpuRoofs& roofs, CopyLoad* copies) {
   absl::Status status;
   const auto run = [&] { status.Update(call.run()); };
   // The first call makes the pages of its scratch.
@@ -28,16 +27,16 @@ absl::StatusOr<KernelRate> MeasureInTurns(const ProbedCall& call, CpuRoofs& roof
   for (int turn = 0; turn < num_turns; ++turn) {
     reads.push_back(roofs.ReadBytesPerSecond());
     peaks.push_back(roofs.PeakFlopsPerSecond());
-    seconds.push_back(SecondsPerCall(kTurnSeconds, run));
+    seconds.push_back(SecondsPerCall(turn_seconds, run));
     RETURN_IF_ERROR(status);
     const double roof_seconds = std::max(static_cast<double>(call.bytes) / reads.back(),
                                          static_cast<double>(call.flops) / peaks.back());
     shares.push_back(roof_seconds / seconds.back());
     if (copies == nullptr) continue;
-    ASSIGN_OR_RETURN(const double alone, copies->Alone(kTurnSeconds));
+    ASSIGN_OR_RETURN(const double alone, copies->Alone(turn_seconds));
     copies_alone.push_back(alone);
     ASSIGN_OR_RETURN(const double beside, copies->Beside([&] {
-      seconds_beside.push_back(SecondsPerCall(kTurnSeconds, run));
+      seconds_beside.push_back(SecondsPerCall(turn_seconds, run));
       return status;
     }));
     copies_beside.push_back(beside);
@@ -56,30 +55,22 @@ absl::StatusOr<KernelRate> MeasureInTurns(const ProbedCall& call, CpuRoofs& roof
   return rate;
 }
 
-absl::StatusOr<std::vector<const CpuIsa*>> ProbedIsas(const CpuProbeOptions& options) {
-  std::vector<const CpuIsa*> isas;
-  if (!options.isa.empty()) {
-    ASSIGN_OR_RETURN(const CpuIsa* isa, ChooseCpuIsa(options.isa));
-    isas.push_back(isa);
-    return isas;
-  }
+absl::StatusOr<std::vector<ProbedBackend>> CreateProbedBackends(const CpuProbeOptions& options,
+                                                                const OpLimits& limits) {
+  // The one that is named, or the reason why there is none.
+  RETURN_IF_ERROR(ChooseCpuIsa(options.isa).status());
+  std::vector<ProbedBackend> probed;
   for (const CpuIsa& isa : CpuIsas()) {
-    if (isa.supported()) isas.push_back(&isa);
+    if (options.isa.empty() ? !isa.supported() : isa.name != options.isa) continue;
+    BackendOptions backend_options;
+    backend_options.num_threads = options.threads.num_threads;
+    backend_options.pin_threads = options.threads.pin;
+    backend_options.isa = std::string(isa.name);
+    ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateBackend("cpu", backend_options));
+    RETURN_IF_ERROR(backend->Reserve(limits));
+    probed.push_back({&isa, std::move(backend)});
   }
-  // With the reason, if there is none.
-  RETURN_IF_ERROR(ChooseCpuIsa("").status());
-  return isas;
-}
-
-absl::StatusOr<std::unique_ptr<Backend>> CreateProbedBackend(const CpuProbeOptions& options,
-                                                             const CpuIsa& isa,
-                                                             const OpLimits& limits) {
-  BackendOptions backend_options;
-  backend_options.num_threads = options.num_threads;
-  backend_options.isa = std::string(isa.name);
-  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, CreateBackend("cpu", backend_options));
-  RETURN_IF_ERROR(backend->Reserve(limits));
-  return backend;
+  return probed;
 }
 
 }  // namespace moelight

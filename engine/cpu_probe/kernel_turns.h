@@ -14,6 +14,7 @@
 
 #include "engine/backend/backend.h"
 #include "engine/backend/cpu/isa.h"
+#include "engine/base/parallel.h"
 #include "engine/cpu_probe/copy_load.h"
 #include "engine/cpu_probe/roofs.h"
 #include "engine/kernel_rates.h"
@@ -22,9 +23,12 @@ namespace moelight {
 
 // What the probes of kernels run on.
 struct CpuProbeOptions {
-  int32_t num_threads = 1;
+  ParallelOptions threads = {};
   std::string isa = {};                     // empty: every variant that the machine runs
   int64_t memory_bytes = int64_t{4} << 30;  // at most, for what is read
+  // Of a kernel, at least: long beside a fork and a join (some 10 us), short beside what changes
+  // clocks. Its roofs get half of it each.
+  double turn_seconds = 0.06;
 };
 
 // A call that reads cold memory, each time another piece of it.
@@ -34,17 +38,20 @@ struct ProbedCall {
   std::function<absl::Status()> run;
 };
 
-// `copies` may be null: nothing is copied. Takes about a second, more if one call takes long.
-absl::StatusOr<KernelRate> MeasureInTurns(const ProbedCall& call, CpuRoofs& roofs,
-                                          CopyLoad* copies);
+// `copies` may be null: nothing is copied. Takes about ten turns, more if one call takes longer.
+absl::StatusOr<KernelRate> MeasureInTurns(const ProbedCall& call, double turn_seconds,
+                                          CpuRoofs& roofs, CopyLoad* copies);
 
-// The variants that `options` asks for. InvalidArgument if there is none of that name.
-absl::StatusOr<std::vector<const CpuIsa*>> ProbedIsas(const CpuProbeOptions& options);
+// A variant of the cpu backend that is measured.
+struct ProbedBackend {
+  const CpuIsa* isa;
+  std::unique_ptr<Backend> backend;
+};
 
-// The cpu backend of one variant, ready for calls within `limits`.
-absl::StatusOr<std::unique_ptr<Backend>> CreateProbedBackend(const CpuProbeOptions& options,
-                                                             const CpuIsa& isa,
-                                                             const OpLimits& limits);
+// The variants that `options` asks for, ready for calls within `limits`. InvalidArgument if there
+// is none of that name. To be called before loops run on the threads, which may bind the caller.
+absl::StatusOr<std::vector<ProbedBackend>> CreateProbedBackends(const CpuProbeOptions& options,
+                                                                const OpLimits& limits);
 
 }  // namespace moelight
 

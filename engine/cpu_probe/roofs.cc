@@ -9,9 +9,6 @@
 namespace moelight {
 namespace {
 
-// A turn is long beside a fork and a join (some 10 us) and short beside what changes clocks.
-constexpr double kTurnSeconds = 0.03;
-
 // Distances at which software prefetch hides the latency of memory: 100 ns at 10 to 40 GB/s a
 // thread are 1 to 4 KiB. The hardware's own prefetcher (0) stops at the end of each 4 KiB.
 constexpr int64_t kAheadBytes[] = {0, 1024, 2048, 3072, 4096};
@@ -28,8 +25,9 @@ constexpr int64_t kPeakPieces = 50;
 
 }  // namespace
 
-CpuRoofs::CpuRoofs(const CpuIsa& isa, const ProbeMemory& memory, ParallelRunner& runner)
-    : isa_(isa), memory_(memory), runner_(runner) {
+CpuRoofs::CpuRoofs(const CpuIsa& isa, const ProbeMemory& memory, double turn_seconds,
+                   ParallelRunner& runner)
+    : isa_(isa), memory_(memory), turn_seconds_(turn_seconds), runner_(runner) {
   CHECK_GE(memory.bytes(), kReadBytes);
   double best = 0;
   for (const int64_t ahead_bytes : kAheadBytes) {
@@ -44,7 +42,7 @@ CpuRoofs::CpuRoofs(const CpuIsa& isa, const ProbeMemory& memory, ParallelRunner&
 
 double CpuRoofs::ReadTurn(int64_t ahead_bytes) {
   const int64_t turn_bytes = std::min(memory_.bytes(), kMaxReadBytes) / kReadBytes * kReadBytes;
-  const double seconds = SecondsPerCall(kTurnSeconds, [&] {
+  const double seconds = SecondsPerCall(turn_seconds_, [&] {
     if (next_begin_ + turn_bytes > memory_.bytes()) next_begin_ = 0;
     const char* const data = memory_.data() + next_begin_;
     runner_.For(turn_bytes, kReadPieceBytes, [&](int64_t begin, int64_t end) {
@@ -60,7 +58,7 @@ double CpuRoofs::ReadBytesPerSecond() { return ReadTurn(ahead_bytes_); }
 double CpuRoofs::PeakFlopsPerSecond() {
   std::atomic<int64_t> flops = 0;
   int64_t num_calls = 0;
-  const double seconds = SecondsPerCall(kTurnSeconds, [&] {
+  const double seconds = SecondsPerCall(turn_seconds_, [&] {
     runner_.For(kPeakPieces * runner_.num_threads(), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) flops += isa_.kernels->peak_flops(kPeakRounds);
     });

@@ -15,8 +15,9 @@ namespace moelight {
 
 class CpuRoofs {
  public:
-  // Chooses how far ahead to prefetch, by trying: about half a second.
-  CpuRoofs(const CpuIsa& isa, const ProbeMemory& memory, ParallelRunner& runner);
+  // A turn takes `turn_seconds` at least. Chooses how far ahead to prefetch, by trying: 15 turns.
+  CpuRoofs(const CpuIsa& isa, const ProbeMemory& memory, double turn_seconds,
+           ParallelRunner& runner);
 
   // One turn of each. Reads go over the memory from beginning to end, but for 1 GiB at most.
   double ReadBytesPerSecond();
@@ -29,6 +30,7 @@ class CpuRoofs {
 
   const CpuIsa& isa_;
   const ProbeMemory& memory_;
+  const double turn_seconds_;
   ParallelRunner& runner_;
   int64_t next_begin_ = 0;  // of the stretch that is read next
   int64_t ahead_bytes_ = 0;

@@ -23,14 +23,15 @@ namespace {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const CpuIsa& isa, int num_threads)
-      : context_(isa, num_threads), attention_(&context_), ffn_(&context_) {}
+  CpuBackend(const CpuIsa& isa, const ParallelOptions& threads)
+      : context_(isa, threads), attention_(&context_), ffn_(&context_) {}
 
   absl::string_view name() const override { return "cpu"; }
   std::string description() const override {
     const int num_threads = context_.runner.num_threads();
     return absl::StrCat("cpu (", context_.isa_name, ", ", num_threads,
-                        num_threads == 1 ? " thread)" : " threads)");
+                        num_threads == 1 ? " thread" : " threads",
+                        context_.runner.is_pinned() ? ", pinned)" : ")");
   }
   DType activation_dtype() const override { return DType::kF32; }
   DType kv_dtype() const override { return DType::kBF16; }
@@ -196,7 +197,8 @@ absl::Status CpuBackend::CopyPages(const CopyPagesArgs& args, Stream&) {
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const BackendOptions& options) {
   ASSIGN_OR_RETURN(const CpuIsa* isa, ChooseCpuIsa(options.isa));
-  return std::make_unique<CpuBackend>(*isa, options.num_threads);
+  const ParallelOptions threads = {options.num_threads, options.pin_threads};
+  return std::make_unique<CpuBackend>(*isa, threads);
 }
 
 }  // namespace moelight
