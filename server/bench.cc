@@ -136,10 +136,12 @@ int RunLink(const EngineOptions& engine_options) {
 
 int RunAttention(const KernelBenchOptions& options, const EngineOptions& engine_options) {
   const AttentionProbeSpec spec = MakeAttentionSpec(options);
-  std::cerr << AttentionHeader(options);
+  bool has_header = false;  // comes with the first row, or not at all
   const absl::StatusOr<AttentionRates> rates = Engine::ProbeAttention(
-      engine_options, spec, MakeKernelProbeOptions(options),
-      [](const AttentionRate& rate) { std::cerr << AttentionLine(rate) << std::flush; });
+      engine_options, spec, MakeKernelProbeOptions(options), [&](const AttentionRate& rate) {
+        if (!std::exchange(has_header, true)) std::cerr << AttentionHeader(options);
+        std::cerr << AttentionLine(rate) << std::flush;
+      });
   if (!rates.ok()) return Fail(rates.status());
   std::cerr << ProbeFooter(rates->info);
   std::cout << AttentionRatesToJson(spec, *rates).dump(2) << "\n";
@@ -148,10 +150,12 @@ int RunAttention(const KernelBenchOptions& options, const EngineOptions& engine_
 
 int RunExperts(const KernelBenchOptions& options, const EngineOptions& engine_options) {
   const ExpertProbeSpec spec = MakeExpertSpec(options);
-  std::cerr << ExpertHeader(options);
+  bool has_header = false;  // comes with the first row, or not at all
   const absl::StatusOr<ExpertRates> rates = Engine::ProbeExperts(
-      engine_options, spec, MakeKernelProbeOptions(options),
-      [](const ExpertRate& rate) { std::cerr << ExpertLine(rate) << std::flush; });
+      engine_options, spec, MakeKernelProbeOptions(options), [&](const ExpertRate& rate) {
+        if (!std::exchange(has_header, true)) std::cerr << ExpertHeader(options);
+        std::cerr << ExpertLine(rate) << std::flush;
+      });
   if (!rates.ok()) return Fail(rates.status());
   std::cerr << ProbeFooter(rates->info);
   std::cout << ExpertRatesToJson(spec, *rates).dump(2) << "\n";

@@ -10,7 +10,7 @@
 namespace moelight {
 namespace {
 
-constexpr int kTurns = 5;
+constexpr int kTurns = 7;
 // Of calls that take longer than kLongSeconds each; they even out by themselves what turns do.
 constexpr int kLongTurns = 3;
 constexpr double kLongSeconds = 0.2;
@@ -24,13 +24,21 @@ absl::StatusOr<KernelRate> MeasureInTurns(const ProbedCall& call, double turn_se
   // The first call makes the pages of its scratch.
   const int num_turns = SecondsPerCall(0, run) > kLongSeconds ? kLongTurns : kTurns;
   std::vector<double> seconds, reads, peaks, shares, seconds_beside, copies_alone, copies_beside;
-  for (int turn = 0; turn < num_turns; ++turn) {
+  const auto measure_roofs = [&] {
     reads.push_back(roofs.ReadBytesPerSecond());
     peaks.push_back(roofs.PeakFlopsPerSecond());
+  };
+  measure_roofs();
+  for (int turn = 0; turn < num_turns; ++turn) {
     seconds.push_back(SecondsPerCall(turn_seconds, run));
     RETURN_IF_ERROR(status);
-    const double roof_seconds = std::max(static_cast<double>(call.bytes) / reads.back(),
-                                         static_cast<double>(call.flops) / peaks.back());
+    measure_roofs();
+    // A kernel's turn stands between two of each roof. The better of them counts: a neighbour who
+    // came for a short while lowers what was reached, not what could have been.
+    const double read = std::max(reads[turn], reads[turn + 1]);
+    const double peak = std::max(peaks[turn], peaks[turn + 1]);
+    const double roof_seconds =
+        std::max(static_cast<double>(call.bytes) / read, static_cast<double>(call.flops) / peak);
     shares.push_back(roof_seconds / seconds.back());
     if (copies == nullptr) continue;
     ASSIGN_OR_RETURN(const double alone, copies->Alone(turn_seconds));

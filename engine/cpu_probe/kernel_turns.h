@@ -28,7 +28,7 @@ struct CpuProbeOptions {
   int64_t memory_bytes = int64_t{4} << 30;  // at most, for what is read
   // Of a kernel, at least: long beside a fork and a join (some 10 us), short beside what changes
   // clocks. Its roofs get half of it each.
-  double turn_seconds = 0.06;
+  double turn_seconds = 0.04;
 };
 
 // A call that reads cold memory, each time another piece of it.

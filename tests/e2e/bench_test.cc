@@ -126,9 +126,8 @@ TEST(PlanTest, AnUnknownInstructionSetIsRefusedWithTheList) {
   const CommandResult result =
       RunCommand(Command({"moelightd", "plan", "--set", "engine.cpu_isa=sse9"}));
   EXPECT_EQ(result.exit_code, 1);
-  EXPECT_NE(result.output.find("engine.cpu_isa: isa \"sse9\" is unknown; there are avx2"),
-            std::string::npos)
-      << result.output;
+  EXPECT_NE(result.output.find("engine.cpu_isa"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("is unknown; there are avx2"), std::string::npos) << result.output;
 }
 
 TEST(PlanTest, PrintsModelAndMemory) {
