@@ -68,12 +68,13 @@ absl::StatusOr<double> CopyLoad::Beside(const std::function<absl::Status()>& wor
   absl::Status copy_status;
   std::vector<Period> batches;
   std::thread copier([&] {
+    // A first batch, after which they follow each other without a pause.
+    copy_status = CopyBatch().status();
     copying.count_down();
-    while (!stop.load(std::memory_order_relaxed)) {
+    while (copy_status.ok() && !stop.load(std::memory_order_relaxed)) {
       const absl::StatusOr<Period> batch = CopyBatch();
       copy_status = batch.status();
-      if (!batch.ok()) return;
-      batches.push_back(*batch);
+      if (batch.ok()) batches.push_back(*batch);
     }
   });
   copying.wait();
