@@ -6,10 +6,10 @@
 // With `pin`, worker i keeps to one CPU of its own (cpu_placement.h) while it is in the arena:
 // oneTBB's threads until they leave it for lack of work, because they may serve other runners then;
 // the caller from its first loop on until another thread calls or the runner goes away, because a
-// system call or two per loop would cost as much as a short loop. Where it matters the caller is one
-// thread for the runner's whole life: the engine's, or the one on which a stream runs host work. Who
-// is bound no more may run where the thread could that made the runner; so no runner that pins
-// should be made on a thread that another one has bound.
+// system call or two per loop would cost as much as a short loop. Where it matters the caller is
+// one thread for the runner's whole life: the engine's, or the one on which a stream runs host
+// work. Who is bound no more may run where the thread could that made the runner; so no runner that
+// pins should be made on a thread that another one has bound.
 //
 // Allocation: a few task objects inside oneTBB, which recycles them, and with `pin` a short list.
 // Errors: bodies must not throw.
