@@ -12,6 +12,7 @@
 #include "engine/backend/backend.h"
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
+#include "engine/cpu_options.h"
 #include "engine/engine_plan.h"
 #include "engine/engine_thread.h"
 #include "engine/link_probe.h"
@@ -33,6 +34,7 @@ namespace {
 struct EngineParts {
   ModelConfig config;
   GenerationConfig generation_config;
+  absl::Status why_not_pinned;  // of compute threads that should be; OK: they are, or should not be
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Backend> host_backend;  // attends beside a GPU; null: `backend` does
   EnginePlan plan;
@@ -50,17 +52,12 @@ struct EngineParts {
   bool pinned() const { return weights->pinned().ok() && kv_cache->pinned().ok(); }
 };
 
-int32_t NumCpuThreads(const EngineOptions& options) {
-  if (options.cpu_threads > 0) return options.cpu_threads;
-  // One core is left for RPCs, tokenization and the store.
-  return std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()) - 1);
-}
-
 // What can be decided without reading a weight.
 absl::Status DecideParts(const EngineOptions& options, EngineParts* parts) {
   ASSIGN_OR_RETURN(parts->config, LoadModelConfigFor(options));
-  const BackendOptions backend_options = {.num_threads = NumCpuThreads(options), .isa = ""};
-  ASSIGN_OR_RETURN(parts->backend, CreateBackend(options.device, backend_options));
+  ASSIGN_OR_RETURN(const BackendOptions backend_options,
+                   CpuBackendOptions(options, &parts->why_not_pinned));
+  ASSIGN_OR_RETURN(parts->backend, CreateDevice(options, backend_options));
   if (parts->backend->has_device_memory()) {
     ASSIGN_OR_RETURN(parts->host_backend, CreateBackend("cpu", backend_options));
   }
@@ -136,6 +133,10 @@ absl::Status PlaceParts(const EngineOptions& options, std::unique_ptr<ModelWeigh
 
 absl::Status BuildParts(const EngineOptions& options, Logger& logger, EngineParts* parts) {
   RETURN_IF_ERROR(DecideParts(options, parts));
+  if (!parts->why_not_pinned.ok()) {
+    logger.Warning("threads_not_pinned", {{"reason", parts->why_not_pinned.message()},
+                                          {"effect", "the system moves compute threads about"}});
+  }
   ASSIGN_OR_RETURN(parts->generation_config, LoadGenerationConfig(options.model, parts->config));
   RETURN_IF_ERROR(ValidateSamplingDefaults(MakeSamplingDefaults(parts->generation_config),
                                            parts->config.vocab_size));
@@ -155,8 +156,16 @@ absl::Status BuildParts(const EngineOptions& options, Logger& logger, EnginePart
   return PlaceParts(options, std::move(loaded), logger, parts);
 }
 
+PlanInfo DescribeDecisions(const EngineParts& parts, bool pinned) {
+  PlanInfo info = DescribePlan(parts.plan, *parts.backend, pinned);
+  if (parts.host_backend != nullptr) {
+    absl::StrAppend(&info.backend, ", attention on ", parts.host_backend->description());
+  }
+  return info;
+}
+
 PlanInfo DescribeParts(const EngineParts& parts) {
-  PlanInfo info = DescribePlan(parts.plan, *parts.backend, parts.pinned());
+  PlanInfo info = DescribeDecisions(parts, parts.pinned());
   info.probed_h2d_bytes_per_s = parts.probed_h2d_bytes_per_s;
   return info;
 }
@@ -351,7 +360,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
 absl::StatusOr<PlanInfo> Engine::Plan(const EngineOptions& options) {
   EngineParts parts;
   RETURN_IF_ERROR(DecideParts(options, &parts));
-  return DescribePlan(parts.plan, *parts.backend, /*pinned=*/parts.backend->has_device_memory());
+  return DescribeDecisions(parts, /*pinned=*/parts.backend->has_device_memory());
 }
 
 }  // namespace moelight

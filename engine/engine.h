@@ -1,6 +1,7 @@
 // Engine: the model, its memory and the one thread that runs it, behind a queue of requests.
 //
-// The server sees this header, request.h and engine/base, and nothing else of the engine.
+// The server sees this header, request.h, kernel_rates.h and engine/base, and nothing else of the
+// engine.
 #ifndef MOELIGHT_ENGINE_ENGINE_H_
 #define MOELIGHT_ENGINE_ENGINE_H_
 
@@ -16,6 +17,7 @@
 
 #include "engine/base/lane.h"
 #include "engine/base/logger.h"
+#include "engine/kernel_rates.h"
 #include "engine/request.h"
 
 namespace moelight {
@@ -35,10 +37,14 @@ struct EngineOptions {
   int32_t num_micro_batches = 0;  // parts that a step is cut into, at least; 0: auto
   int32_t num_hidden_layers = 0;  // the model is cut to its first layers; 0: whole. Benchmarks only
   int32_t cpu_threads = 0;        // 0: all cores but one, at least one
+  std::string cpu_isa = "auto";   // auto | a row of engine/backend/cpu/isa.cc
+  // Whether compute threads keep to one core each: auto | on | off, see CpuBackendOptions().
+  std::string cpu_pinning = "auto";
   int32_t max_running_sequences = 256;
-  int32_t max_step_tokens = 2048;      // prompt and decode tokens in one step
-  int32_t max_model_len = 0;           // 0: the model's max_position_embeddings
-  int32_t kv_page_tokens = 16;         // token positions per KV page
+  int32_t max_step_tokens = 2048;  // prompt and decode tokens in one step
+  int32_t max_model_len = 0;       // 0: the model's max_position_embeddings
+  std::string kv_format = "auto";  // of the KV cache: bf16, f16 or int8; auto: the backend's own
+  int32_t kv_page_tokens = 16;     // token positions per KV page
   int32_t max_queued_requests = 1024;  // submitted and not yet running
   int32_t tokenizer_threads = 1;
 };
@@ -169,6 +175,17 @@ class Engine {
   // Measures the link of the device, which should be idle; takes a few seconds and, for their time,
   // up to 2 GiB of memory on both sides. FailedPrecondition if the device has no link.
   static absl::StatusOr<LinkRates> ProbeLink(const EngineOptions& options);
+
+  // Measures the kernels of the cpu backend on `options.cpu_threads` threads, which should be idle
+  // otherwise; needs no model. `on_row` (may be empty) gets each row as soon as it is there.
+  // InvalidArgument for sizes or an isa that cannot be; ResourceExhausted for memory;
+  // FailedPrecondition for `beside_copy` without a GPU.
+  static absl::StatusOr<AttentionRates> ProbeAttention(
+      const EngineOptions& options, const AttentionProbeSpec& spec, const KernelProbeOptions& probe,
+      const std::function<void(const AttentionRate&)>& on_row);
+  static absl::StatusOr<ExpertRates> ProbeExperts(
+      const EngineOptions& options, const ExpertProbeSpec& spec, const KernelProbeOptions& probe,
+      const std::function<void(const ExpertRate&)>& on_row);
 
   // Cancels everything (each open sink gets OnFinish with CANCELLED) and joins the threads.
   virtual ~Engine() = default;

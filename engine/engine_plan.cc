@@ -55,8 +55,10 @@ CutOptions MakeCut(const EngineOptions& options, const EnginePlan& plan, bool ha
   cut.max_rows = plan.activations.max_rows;
   cut.num_micro_batches = std::max(1, options.num_micro_batches);
   if (!has_device_memory) return cut;
-  cut.attention = plan.schedule->decode_on_device ? AttentionPlacement::kDevice
-                                                  : AttentionPlacement::kPrefillOnDevice;
+  if (plan.kv_cache.dtype == plan.activations.kv_dtype) {
+    cut.attention = plan.schedule->decode_on_device ? AttentionPlacement::kDevice
+                                                    : AttentionPlacement::kPrefillOnDevice;
+  }
   if (options.num_micro_batches == 0) cut.num_micro_batches = kAutoMicroBatches;
   // A quarter above the even share, because whole sequences do not divide evenly; and never less
   // than one prompt of full length beside all decode tokens, or that prompt would be cut off from
@@ -71,6 +73,7 @@ CutOptions MakeCut(const EngineOptions& options, const EnginePlan& plan, bool ha
 
 // KV pages that one micro-batch's device attention may work on.
 int64_t NumStagingPages(const EnginePlan& plan, int64_t num_kv_pages) {
+  if (plan.cut.attention == AttentionPlacement::kHost) return 1;
   const int64_t one_sequence = CeilDiv(plan.max_model_len, plan.cut.kv_page_tokens);
   const int64_t wanted = plan.cut.attention == AttentionPlacement::kDevice
                              ? CeilDiv(num_kv_pages * 5, 4 * plan.cut.num_micro_batches)
@@ -99,9 +102,9 @@ OpLimits MakeOpLimits(const ModelConfig& config, const EnginePlan& plan) {
   return limits;
 }
 
-// Only decode tokens attend on the host, and no other op runs there.
-OpLimits HostAttentionLimits(OpLimits limits) {
-  limits.max_tokens = limits.max_sequences;
+// No op but attention runs on the host; unless all of it does, it is that of decode tokens.
+OpLimits HostAttentionLimits(OpLimits limits, AttentionPlacement attention) {
+  if (attention != AttentionPlacement::kHost) limits.max_tokens = limits.max_sequences;
   limits.max_intermediate_size = 0;
   limits.num_experts = 0;
   limits.num_experts_per_tok = 0;
@@ -188,6 +191,13 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const Mo
   plan.activations.max_sequences = options.max_running_sequences;
   plan.activations.dtype = backend.activation_dtype();
   plan.activations.kv_dtype = backend.kv_dtype();
+  plan.kv_cache.dtype = has_gpu ? host_backend->kv_dtype() : backend.kv_dtype();
+  if (plan.kv_cache.dtype != backend.kv_dtype() && plan.schedule->decode_on_device) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "engine.kv_format: ", KvFormatName(plan.kv_cache.dtype), " cannot be used with schedule ",
+        plan.schedule->name, ", whose attention is on the ", backend.name(), " backend, which has ",
+        KvFormatName(backend.kv_dtype())));
+  }
   plan.activations.kv_page_tokens = options.kv_page_tokens;
   plan.cut = MakeCut(options, plan, has_gpu);
   plan.activations.max_micro_batch_rows = plan.cut.max_rows;
@@ -197,7 +207,6 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const Mo
 
   plan.kv_cache.num_layers = config.num_hidden_layers;
   plan.kv_cache.heads = config.heads();
-  plan.kv_cache.dtype = backend.kv_dtype();
   plan.kv_cache.page_tokens = options.kv_page_tokens;
   ASSIGN_OR_RETURN(const int64_t host_limit_bytes, HostLimitBytes(options));
   if (has_gpu) {
@@ -220,7 +229,7 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const Mo
     plan.budget.Add(MemoryTier::kHost, "activations",
                     Activations::Sizes(config, plan.activations).host_bytes);
     CHECK(host_backend != nullptr);
-    plan.host_op_limits = HostAttentionLimits(plan.op_limits);
+    plan.host_op_limits = HostAttentionLimits(plan.op_limits, plan.cut.attention);
     RETURN_IF_ERROR(host_backend->CheckLimits(plan.host_op_limits));
     plan.budget.Add(MemoryTier::kHost, "scratch", host_backend->scratch_bytes(plan.host_op_limits));
   } else {

@@ -13,6 +13,7 @@
 
 #include "engine/base/status_macros.h"
 #include "engine/engine.h"
+#include "server/bench_kernels.h"
 #include "server/bench_load.h"
 #include "server/bench_options.h"
 #include "server/bench_recorder.h"
@@ -133,6 +134,34 @@ int RunLink(const EngineOptions& engine_options) {
   return 0;
 }
 
+int RunAttention(const KernelBenchOptions& options, const EngineOptions& engine_options) {
+  const AttentionProbeSpec spec = MakeAttentionSpec(options);
+  bool has_header = false;  // comes with the first row, or not at all
+  const absl::StatusOr<AttentionRates> rates = Engine::ProbeAttention(
+      engine_options, spec, MakeKernelProbeOptions(options), [&](const AttentionRate& rate) {
+        if (!std::exchange(has_header, true)) std::cerr << AttentionHeader(options);
+        std::cerr << AttentionLine(rate) << std::flush;
+      });
+  if (!rates.ok()) return Fail(rates.status());
+  std::cerr << ProbeFooter(rates->info);
+  std::cout << AttentionRatesToJson(spec, *rates).dump(2) << "\n";
+  return 0;
+}
+
+int RunExperts(const KernelBenchOptions& options, const EngineOptions& engine_options) {
+  const ExpertProbeSpec spec = MakeExpertSpec(options);
+  bool has_header = false;  // comes with the first row, or not at all
+  const absl::StatusOr<ExpertRates> rates = Engine::ProbeExperts(
+      engine_options, spec, MakeKernelProbeOptions(options), [&](const ExpertRate& rate) {
+        if (!std::exchange(has_header, true)) std::cerr << ExpertHeader(options);
+        std::cerr << ExpertLine(rate) << std::flush;
+      });
+  if (!rates.ok()) return Fail(rates.status());
+  std::cerr << ProbeFooter(rates->info);
+  std::cout << ExpertRatesToJson(spec, *rates).dump(2) << "\n";
+  return 0;
+}
+
 int RunThroughput(const BenchOptions& options, const EngineOptions& engine_options) {
   const absl::StatusOr<const BenchWorkload*> workload = FindBenchWorkload(options.workload);
   if (!workload.ok()) return Fail(workload.status());
@@ -164,8 +193,14 @@ int RunBench(const std::vector<std::string>& args, const Environment& environmen
   }
   EngineOptions engine_options = config->engine;
   engine_options.num_hidden_layers = static_cast<int32_t>(options->num_layers);
-  return options->command == "link" ? RunLink(engine_options)
-                                    : RunThroughput(*options, engine_options);
+  const KernelBenchOptions& kernels = options->kernels;
+  if (kernels.num_threads > 0) {
+    engine_options.cpu_threads = static_cast<int32_t>(kernels.num_threads);
+  }
+  if (options->command == "link") return RunLink(engine_options);
+  if (options->command == "attention") return RunAttention(kernels, engine_options);
+  if (options->command == "experts") return RunExperts(kernels, engine_options);
+  return RunThroughput(*options, engine_options);
 }
 
 }  // namespace moelight

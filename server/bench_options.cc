@@ -1,69 +1,43 @@
 #include "server/bench_options.h"
 
-#include <variant>
-
 #include <absl/strings/match.h>
-#include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 
 #include "engine/base/status_macros.h"
+#include "server/bench_flags.h"
 #include "server/bench_workload.h"
 
 namespace moelight {
 namespace {
 
-// A flag of `bench throughput` and where its value goes; numbers are within [min, max].
-struct BenchFlag {
-  absl::string_view name;
-  std::variant<std::string BenchOptions::*, int64_t BenchOptions::*> field;
-  int64_t min = 0;
-  int64_t max = 0;
-};
-
 // As AdminService's StartTrace.
 constexpr int64_t kMaxTraceSteps = 1000;
 constexpr int64_t kMillion = 1'000'000;
 
-const BenchFlag kFlags[] = {
-    {"--workload", &BenchOptions::workload},
-    {"--requests", &BenchOptions::num_requests, 1, 10 * kMillion},
-    {"--layers", &BenchOptions::num_layers, 1, 1000},
-    {"--trace", &BenchOptions::trace_file},
-    {"--trace-steps", &BenchOptions::trace_steps, 1, kMaxTraceSteps},
-    {"--trace-after", &BenchOptions::trace_after, 0, kMillion},
-    {"--steady-steps", &BenchOptions::steady_steps, 1, kMillion},
+std::vector<BenchFlag> ThroughputFlags(BenchOptions* options) {
+  return {
+      {"--workload", &options->workload},
+      {"--requests", &options->num_requests, 1, 10 * kMillion},
+      {"--layers", &options->num_layers, 1, 1000},
+      {"--trace", &options->trace_file},
+      {"--trace-steps", &options->trace_steps, 1, kMaxTraceSteps},
+      {"--trace-after", &options->trace_after, 0, kMillion},
+      {"--steady-steps", &options->steady_steps, 1, kMillion},
+  };
+}
+
+// What can be measured, and the flags that each command takes beside --config and --set.
+struct BenchCommand {
+  absl::string_view name;
+  std::vector<BenchFlag> (*flags)(BenchOptions* options);
 };
-
-absl::Status SetFlag(const BenchFlag& flag, const std::string& text, BenchOptions* options) {
-  if (const auto* field = std::get_if<std::string BenchOptions::*>(&flag.field)) {
-    options->** field = text;
-    return absl::OkStatus();
-  }
-  int64_t& value = options->*std::get<int64_t BenchOptions::*>(flag.field);
-  if (!absl::SimpleAtoi(text, &value) || value < flag.min || value > flag.max) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        flag.name, ": \"", text, "\" is not a number of ", flag.min, " to ", flag.max));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SetOption(absl::string_view name, const std::string& value, BenchOptions* options) {
-  if (name == "--config") {
-    options->config = value;
-    return absl::OkStatus();
-  }
-  if (name == "--set") {
-    options->overrides.push_back(value);
-    return absl::OkStatus();
-  }
-  if (options->command == "throughput") {
-    for (const BenchFlag& flag : kFlags) {
-      if (flag.name == name) return SetFlag(flag, value, options);
-    }
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("unknown argument \"", name, "\" of bench ", options->command));
-}
+constexpr BenchCommand kCommands[] = {
+    {"throughput", ThroughputFlags},
+    {"link", [](BenchOptions*) { return std::vector<BenchFlag>(); }},
+    {"attention", [](BenchOptions* options) { return AttentionBenchFlags(&options->kernels); }},
+    {"experts", [](BenchOptions* options) { return ExpertBenchFlags(&options->kernels); }},
+};
+const char kCommandNames[] = "throughput, link, attention or experts";
 
 absl::Status CheckTogether(const BenchOptions& options) {
   RETURN_IF_ERROR(FindBenchWorkload(options.workload).status());
@@ -84,9 +58,16 @@ const char kBenchHelp[] =
     "                 [--workload NAME] [--requests N] [--layers N] [--steady-steps K]\n"
     "                 [--trace FILE [--trace-steps K] [--trace-after S]]\n"
     "       moelightd bench link [--config FILE] [--set KEY=VALUE]...\n"
+    "       moelightd bench attention [--config FILE] [--set KEY=VALUE]... [kernel flags]\n"
+    "                 [--context N,...] [--batch N,...] [--heads H/K] [--head-dim D]\n"
+    "                 [--page-tokens N] [--kv FORMAT]\n"
+    "       moelightd bench experts [--config FILE] [--set KEY=VALUE]... [kernel flags]\n"
+    "                 [--tokens N,...] [--shape HxI]\n"
     "\n"
     "  throughput  runs requests through the engine of the configuration, without RPC and store\n"
     "  link        measures the link between host and GPU by size of copy\n"
+    "  attention   measures decode attention of the cpu backend by context and batch\n"
+    "  experts     measures one expert on the cpu backend by number of tokens\n"
     "\n"
     "Figures go to stdout as one JSON object, progress and a summary to stderr.\n"
     "\n"
@@ -97,34 +78,41 @@ const char kBenchHelp[] =
     "  --steady-steps K   ends the run after K steps with a full batch\n"
     "  --trace FILE       writes a step trace for chrome://tracing or Perfetto\n"
     "  --trace-steps K    of so many steps, default 16\n"
-    "  --trace-after S    after the first S steps, default 0\n";
+    "  --trace-after S    after the first S steps, default 0\n"
+    "\n"
+    "Kernels are measured beside two roofs that take turns with them on the same threads: memory\n"
+    "read in order, and multiply-adds on registers. What they read is never in a cache.\n"
+    "\n"
+    "  --isa NAME         one variant of the cpu backend, default each that the machine runs\n"
+    "  --threads N        default engine.cpu_threads\n"
+    "  --memory SIZE      for what is read, at most; default 4GiB\n"
+    "  --beside-copy      measures beside copies from host memory to the GPU too\n"
+    "  --context N,...    keys of each sequence, default 128 to 8192, and one of 32768 by itself\n"
+    "  --batch N,...      sequences, default 64\n"
+    "  --heads H/K        query and KV heads, default 32/8\n"
+    "  --head-dim D       default 128\n"
+    "  --page-tokens N    default 16\n"
+    "  --kv FORMAT        of the KV cache, default bf16\n"
+    "  --tokens N,...     of one call, default 1 to 1024\n"
+    "  --shape HxI        hidden and intermediate size, default 4096x14336\n";
 
 absl::StatusOr<BenchOptions> ParseBenchOptions(const std::vector<std::string>& args) {
   BenchOptions options;
   if (args.empty() || absl::StartsWith(args[0], "-")) {
-    return absl::InvalidArgumentError("bench needs what to measure: throughput or link");
+    return absl::InvalidArgumentError(absl::StrCat("bench needs what to measure: ", kCommandNames));
   }
   options.command = args[0];
-  if (options.command != "throughput" && options.command != "link") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("bench \"", options.command, "\" is not throughput or link"));
+  for (const BenchCommand& command : kCommands) {
+    if (command.name != options.command) continue;
+    std::vector<BenchFlag> flags = command.flags(&options);
+    flags.push_back({"--config", &options.config});
+    flags.push_back({"--set", &options.overrides});
+    RETURN_IF_ERROR(ParseBenchFlags(command.name, absl::MakeConstSpan(args).subspan(1), flags));
+    RETURN_IF_ERROR(CheckTogether(options));
+    return options;
   }
-  for (size_t i = 1; i < args.size(); ++i) {
-    // "--name=value" or "--name value".
-    const size_t equals = args[i].find('=');
-    const std::string name = args[i].substr(0, equals);
-    std::string value;
-    if (equals != std::string::npos) {
-      value = args[i].substr(equals + 1);
-    } else if (i + 1 < args.size()) {
-      value = args[++i];
-    } else {
-      return absl::InvalidArgumentError(absl::StrCat(name, " needs a value"));
-    }
-    RETURN_IF_ERROR(SetOption(name, value, &options));
-  }
-  RETURN_IF_ERROR(CheckTogether(options));
-  return options;
+  return absl::InvalidArgumentError(
+      absl::StrCat("bench \"", options.command, "\" is not ", kCommandNames));
 }
 
 }  // namespace moelight

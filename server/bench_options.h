@@ -8,10 +8,12 @@
 
 #include <absl/status/statusor.h>
 
+#include "server/bench_kernels.h"
+
 namespace moelight {
 
 struct BenchOptions {
-  std::string command;  // "throughput" or "link"
+  std::string command;  // a row of the commands in bench_options.cc
   std::string config = "config.yaml";
   std::vector<std::string> overrides;  // "key=value"
   // Of throughput only:
@@ -23,6 +25,8 @@ struct BenchOptions {
   int64_t trace_after = 0;   // steps that pass before
   int64_t steady_steps =
       0;  // the run ends after so many steps with a full batch; 0: run to the end
+  // Of attention and experts only:
+  KernelBenchOptions kernels;
 };
 
 // `args` are those after "bench". InvalidArgument naming the argument.

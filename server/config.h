@@ -55,7 +55,6 @@ struct Config {
   EngineOptions engine;
   // Read so that what they cannot be is refused with the reason; the engine has no choice here yet.
   std::string weight_format = "auto";
-  std::string kv_format = "auto";
   std::string policy = "auto";
 
   std::string log_level = "info";

@@ -104,6 +104,10 @@ void CheckEngine(const Config& config, const Report& report) {
            absl::StrCat(FormatSize(engine.gpu_memory_bytes),
                         " cannot take effect: engine.device is ", engine.device));
   }
+  if (engine.cpu_isa != "auto" && engine.device == "reference") {
+    report("engine.cpu_isa",
+           absl::StrCat(engine.cpu_isa, " cannot take effect: engine.device is reference"));
+  }
   if (!std::has_single_bit(static_cast<uint64_t>(engine.weight_page_bytes))) {
     report("engine.weight_page",
            absl::StrCat(FormatSize(engine.weight_page_bytes), " is not a power of two"));

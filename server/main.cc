@@ -19,7 +19,7 @@ constexpr char kHelp[] =
     "\n"
     "usage: moelightd [serve] [--config FILE] [--set KEY=VALUE]... [--check-config]\n"
     "       moelightd plan    [--config FILE] [--set KEY=VALUE]...\n"
-    "       moelightd bench   throughput | link [--config FILE] ...\n"
+    "       moelightd bench   throughput | link | attention | experts [--config FILE] ...\n"
     "       moelightd --version | --help\n"
     "\n"
     "  serve   run the daemon until SIGTERM, SIGINT or the Drain RPC\n"

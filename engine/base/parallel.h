@@ -2,7 +2,16 @@
 //
 // Threads: one caller at a time; the caller works too. Inside a body, WorkerIndex() says which of
 // the num_threads() workers runs it, for scratch of its own.
-// Allocation: a few task objects inside oneTBB, which recycles them.
+//
+// With `pin`, worker i keeps to one CPU of its own (cpu_placement.h) while it is in the arena:
+// oneTBB's threads until they leave it for lack of work, because they may serve other runners then;
+// the caller from its first loop on until another thread calls or the runner goes away, because a
+// system call or two per loop would cost as much as a short loop. Where it matters the caller is
+// one thread for the runner's whole life: the engine's, or the one on which a stream runs host
+// work. Who is bound no more may run where the thread could that made the runner; so no runner that
+// pins should be made on a thread that another one has bound.
+//
+// Allocation: a few task objects inside oneTBB, which recycles them, and with `pin` a short list.
 // Errors: bodies must not throw.
 #ifndef MOELIGHT_ENGINE_BASE_PARALLEL_H_
 #define MOELIGHT_ENGINE_BASE_PARALLEL_H_
@@ -16,14 +25,23 @@
 
 namespace moelight {
 
+struct ParallelOptions {
+  int num_threads = 1;  // at least 1
+  // Binds workers to CPUs. Nothing happens with one thread, with more threads than CPUs, or if the
+  // system refuses; CheckCanPin() tells before.
+  bool pin = false;
+};
+
 class ParallelRunner {
  public:
-  explicit ParallelRunner(int num_threads);  // at least 1
+  explicit ParallelRunner(const ParallelOptions& options);
+  explicit ParallelRunner(int num_threads) : ParallelRunner(ParallelOptions{num_threads}) {}
   ~ParallelRunner();
   ParallelRunner(const ParallelRunner&) = delete;
   ParallelRunner& operator=(const ParallelRunner&) = delete;
 
   int num_threads() const { return num_threads_; }
+  bool is_pinned() const;  // whether workers are bound to CPUs
 
   // In [0, num_threads()). 0 outside of For() and in loops that For() runs on the caller alone.
   int WorkerIndex() const;

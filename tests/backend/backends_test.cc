@@ -62,9 +62,7 @@ TEST(BackendsTest, RefusesByName) {
   } kCases[] = {
       {"gpu", {}, unknown.c_str()},
       {"", {}, "backend \"\" is unknown"},
-      {"cpu",
-       {1, "sse9"},
-       "isa \"sse9\" is unknown; there are avx2, avx512, avx512_bf16, amx_bf16"},
+      {"cpu", {1, "sse9"}, "isa \"sse9\" is unknown; there are avx2"},
       {"auto", {1, "sse9"}, "isa \"sse9\" is unknown"},
       {"reference", {1, "avx2"}, "has no isa variants"},
       {"cpu", {0, ""}, "num_threads is 0, must be at least 1"},
@@ -84,7 +82,8 @@ TEST(BackendsTest, AnIsaThatTheMachineLacksIsRefused) {
       EXPECT_EQ((*chosen)->name, isa.name);
     } else {
       EXPECT_TRUE(absl::IsInvalidArgument(chosen.status()));
-      EXPECT_THAT(std::string(chosen.status().message()), HasSubstr("which this machine lacks"));
+      EXPECT_THAT(std::string(chosen.status().message()),
+                  HasSubstr("which this machine lacks; there are avx2"));
     }
   }
 }

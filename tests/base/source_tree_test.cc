@@ -26,6 +26,7 @@ const std::map<std::string, std::set<std::string>>& AllowedIncludes() {
       {"engine/backend", {"engine/base"}},
       {"engine/model", {"engine/base", "engine/backend", "engine_api"}},
       {"engine/memory", {"engine/base", "engine/backend", "engine/model"}},
+      {"engine/cpu_probe", {"engine/base", "engine/backend", "engine/memory", "engine_api"}},
       {"engine/planner", {"engine/base", "engine/backend", "engine/model"}},
       {"engine/scheduler",
        {"engine/base", "engine/backend", "engine/model", "engine/memory", "engine/planner",
@@ -35,7 +36,8 @@ const std::map<std::string, std::set<std::string>>& AllowedIncludes() {
         "engine/scheduler"}},
       {"engine",
        {"engine/base", "engine/tokenizer", "engine/sampling", "engine/backend", "engine/model",
-        "engine/memory", "engine/planner", "engine/scheduler", "engine/pipeline", "engine_api"}},
+        "engine/memory", "engine/cpu_probe", "engine/planner", "engine/scheduler",
+        "engine/pipeline", "engine_api"}},
       {"proto", {}},
       {"server", {"engine/base", "engine_api", "proto"}},
       {"client", {"engine/base", "proto"}},
@@ -44,7 +46,9 @@ const std::map<std::string, std::set<std::string>>& AllowedIncludes() {
 }
 
 std::string FolderOf(const std::string& path) {
-  if (path == "engine/engine.h" || path == "engine/request.h") return "engine_api";
+  for (const char* header : {"engine/engine.h", "engine/kernel_rates.h", "engine/request.h"}) {
+    if (path == header) return "engine_api";
+  }
   if (path.rfind("moelight/v1/", 0) == 0 || path.rfind("google/", 0) == 0) return "proto";
   const size_t first = path.find('/');
   if (path.rfind("engine/", 0) != 0) return path.substr(0, first);

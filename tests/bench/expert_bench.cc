@@ -15,7 +15,6 @@
 #include "engine/base/parallel.h"
 #include "tests/bench/bench_util.h"
 #include "tests/bench/dnnl_ffn.h"
-#include "tests/bench/peak_loop.h"
 
 namespace moelight {
 namespace {
@@ -26,6 +25,8 @@ constexpr int64_t kColdBytes = int64_t{512} << 20;
 // Of one turn, which ends after the call that reaches it.
 constexpr double kTurnSeconds = 0.25;
 constexpr int kTurns = 5;
+// How far ahead the reading loop prefetches: enough for the latency of memory at full rate.
+constexpr int64_t kReadAheadBytes = 2048;
 
 // Weights in huge pages, as WeightArena has them. All values are 0.0078 but for padding: only the
 // time counts.
@@ -106,6 +107,7 @@ struct Bench {
   int num_threads;
   int64_t hidden_size, intermediate_size;
   absl::string_view isa;
+  const CpuKernels& kernels;
   const ExpertWeights& weights;
   int64_t num_experts;
   ParallelRunner& runner;
@@ -115,7 +117,8 @@ struct Bench {
     const int64_t part = weights.bytes() / num_threads / 4096 * 4096;
     const double seconds = SecondsPerCall([&] {
       runner.For(num_threads, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) RunReadLoop(weights.data() + i * part, part);
+        for (int64_t i = begin; i < end; ++i)
+          kernels.read_stream(weights.data() + i * part, part, kReadAheadBytes);
       });
     });
     return static_cast<double>(part * num_threads) / seconds;
@@ -128,7 +131,7 @@ struct Bench {
     const double seconds = SecondsPerCall([&] {
       std::vector<int64_t> counts(num_threads, 0);
       runner.For(num_threads, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) counts[i] = RunPeakLoop(isa, kRounds);
+        for (int64_t i = begin; i < end; ++i) counts[i] = kernels.peak_flops(kRounds);
       });
       operations = std::accumulate(counts.begin(), counts.end(), int64_t{0});
     });
@@ -215,8 +218,8 @@ void BenchExperts(int num_threads, int64_t hidden_size, int64_t intermediate_siz
       weights = std::make_unique<ExpertWeights>(backend->weight_format(), num_experts, hidden_size,
                                                 intermediate_size);
     }
-    const Bench bench = {num_threads, hidden_size, intermediate_size, isa.name, *weights,
-                         num_experts, runner};
+    const Bench bench = {num_threads,  hidden_size, intermediate_size, isa.name,
+                         *isa.kernels, *weights,    num_experts,       runner};
     // oneDNN uses bf16 products where the machine has them.
     const bool compares = absl::StrContains(isa.name, "bf16");
     for (const int64_t num_tokens : tokens) bench.Run(*backend, num_tokens, compares);

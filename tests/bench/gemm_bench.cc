@@ -14,7 +14,6 @@
 #include "engine/base/parallel.h"
 #include "tests/bench/bench_util.h"
 #include "tests/bench/expert_bench.h"
-#include "tests/bench/peak_loop.h"
 
 namespace moelight {
 namespace {
@@ -47,8 +46,7 @@ double Gflops(double min_seconds, const Body& body) {
 }
 
 // Product and peak loop take turns, so that a change of clocks or a busy neighbour meets both.
-void BenchShape(Backend& backend, absl::string_view isa, ParallelRunner& runner,
-                const Shape& shape) {
+void BenchShape(Backend& backend, const CpuIsa& isa, ParallelRunner& runner, const Shape& shape) {
   const std::unique_ptr<Stream> stream = backend.CreateStream(Lane::kGpu);
   const BenchWeight weight(backend.weight_format(), shape.rows, shape.cols);
   std::vector<float> x = RandomFloats(shape.tokens * shape.cols, 1.0f, 2);
@@ -64,7 +62,7 @@ void BenchShape(Backend& backend, absl::string_view isa, ParallelRunner& runner,
   const auto loop = [&] {
     std::vector<int64_t> counts(runner.num_threads(), 0);
     runner.For(runner.num_threads(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) counts[i] = RunPeakLoop(isa, 20000);
+      for (int64_t i = begin; i < end; ++i) counts[i] = isa.kernels->peak_flops(20000);
     });
     return std::accumulate(counts.begin(), counts.end(), int64_t{0});
   };
@@ -77,8 +75,8 @@ void BenchShape(Backend& backend, absl::string_view isa, ParallelRunner& runner,
   }
   const double us = 2e-3 * shape.tokens * shape.rows * shape.cols / Median(gflops);
   std::printf("%-12.*s %-15s %5ld x %5ld x %5ld %10.1f us %8.1f GFLOP/s, roof %7.1f, %5.1f %%\n",
-              static_cast<int>(isa.size()), isa.data(), shape.what, shape.tokens, shape.rows,
-              shape.cols, us, Median(gflops), Median(peaks), Median(percents));
+              static_cast<int>(isa.name.size()), isa.name.data(), shape.what, shape.tokens,
+              shape.rows, shape.cols, us, Median(gflops), Median(peaks), Median(percents));
 }
 
 int Main(int argc, char** argv) {
@@ -105,7 +103,7 @@ int Main(int argc, char** argv) {
     limits.hidden_size = 4096;
     const absl::Status reserved = (*backend)->Reserve(limits);
     CHECK(reserved.ok()) << reserved.ToString();
-    for (const Shape& shape : kShapes) BenchShape(**backend, isa.name, runner, shape);
+    for (const Shape& shape : kShapes) BenchShape(**backend, isa, runner, shape);
   }
   return 0;
 }

@@ -28,7 +28,6 @@
 #include "engine/base/check.h"
 #include "engine/base/mutex.h"
 #include "engine/engine.h"
-#include "tests/bench/peak_loop.h"
 
 namespace moelight {
 namespace {
@@ -168,14 +167,14 @@ void RunWorkload(const char* name, bool fixed_length, int64_t num_rows, int32_t 
 }
 
 // All threads at once, as the engine uses them. The best of a few turns.
-double PeakGflops(absl::string_view isa, int32_t threads) {
+double PeakGflops(const CpuIsa& isa, int32_t threads) {
   double best = 0;
   for (int turn = 0; turn < 5; ++turn) {
     std::vector<int64_t> flops(threads);
     std::vector<std::thread> workers;
     const Clock::time_point begin = Clock::now();
     for (int32_t i = 0; i < threads; ++i) {
-      workers.emplace_back([&flops, isa, i]() { flops[i] = RunPeakLoop(isa, 20'000'000); });
+      workers.emplace_back([&flops, &isa, i]() { flops[i] = isa.kernels->peak_flops(20'000'000); });
     }
     for (std::thread& worker : workers) worker.join();
     const double seconds = Seconds(begin, Clock::now());
@@ -187,7 +186,7 @@ double PeakGflops(absl::string_view isa, int32_t threads) {
 void Main(int64_t num_rows, int32_t batch, int32_t threads) {
   const absl::StatusOr<const CpuIsa*> isa = ChooseCpuIsa("");
   CHECK(isa.ok()) << isa.status();
-  const double peak_gflops = PeakGflops((*isa)->name, threads);
+  const double peak_gflops = PeakGflops(**isa, threads);
   std::printf("demo model, %ld rows, batch %d, %d threads; peak loop %.0f GFLOP/s (%s)\n", num_rows,
               batch, threads, peak_gflops, std::string((*isa)->name).c_str());
   RunWorkload("fixed", true, num_rows, batch, threads, peak_gflops);

@@ -108,10 +108,26 @@ TEST(BenchTest, TheCpuHasNoLink) {
   EXPECT_NE(result.output.find("this backend has no link"), std::string::npos) << result.output;
 }
 
+TEST(BenchTest, AProbeThatCannotBeSaysWhy) {
+  const CommandResult result =
+      RunCommand(Command({"moelightd", "bench", "attention", "--kv", "fp4"}));
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.output.find("KV format \"fp4\" is not part of this build"), std::string::npos)
+      << result.output;
+}
+
 TEST(BenchTest, WrongArgumentsAreAUsageError) {
   EXPECT_EQ(RunCommand({"moelightd", "bench", "speed"}).exit_code, 2);
   EXPECT_EQ(RunCommand(Command({"moelightd", "bench", "throughput", "--requests", "0"})).exit_code,
             2);
+}
+
+TEST(PlanTest, AnUnknownInstructionSetIsRefusedWithTheList) {
+  const CommandResult result =
+      RunCommand(Command({"moelightd", "plan", "--set", "engine.cpu_isa=sse9"}));
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.output.find("engine.cpu_isa"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("is unknown; there are avx2"), std::string::npos) << result.output;
 }
 
 TEST(PlanTest, PrintsModelAndMemory) {

@@ -31,11 +31,11 @@ TEST(BenchOptionsTest, RefusesWhatItDoesNotKnow) {
     std::vector<std::string> args;
     const char* error;
   } rows[] = {
-      {{}, "bench needs what to measure: throughput or link"},
-      {{"--requests", "1"}, "bench needs what to measure: throughput or link"},
-      {{"latency"}, "bench \"latency\" is not throughput or link"},
+      {{}, "bench needs what to measure: throughput, link, attention or experts"},
+      {{"--requests", "1"}, "bench needs what to measure: throughput, link, attention or experts"},
+      {{"latency"}, "bench \"latency\" is not throughput, link, attention or experts"},
       {{"throughput", "--request", "1"}, "unknown argument \"--request\" of bench throughput"},
-      {{"throughput", "x"}, "x needs a value"},
+      {{"throughput", "x"}, "unknown argument \"x\" of bench throughput"},
       {{"link", "--requests", "1"}, "unknown argument \"--requests\" of bench link"},
       {{"throughput", "--config"}, "--config needs a value"},
       {{"throughput", "--requests", "0"}, "--requests: \"0\" is not a number of 1 to 10000000"},
@@ -44,6 +44,24 @@ TEST(BenchOptionsTest, RefusesWhatItDoesNotKnow) {
        "workload \"chat\" is not known; there are: mtbench, reasoning, summarization, long"},
       {{"throughput", "--trace-after", "4"},
        "--trace-steps and --trace-after cannot take effect without --trace"},
+      {{"throughput", "--isa", "avx2"}, "unknown argument \"--isa\" of bench throughput"},
+      {{"attention", "--tokens", "1"}, "unknown argument \"--tokens\" of bench attention"},
+      {{"experts", "--context", "1"}, "unknown argument \"--context\" of bench experts"},
+      {{"attention", "--context", "128,,512"},
+       "--context: \"128,,512\" is not a list of numbers of 1 to 16000000 with \",\" between"},
+      {{"attention", "--batch="},
+       "--batch: \"\" is not a list of numbers of 1 to 65536 with \",\" between"},
+      {{"attention", "--heads", "32"},
+       "--heads: \"32\" is not 2 numbers of 1 to 1024 with \"/\" between"},
+      {{"experts", "--shape", "4096x14336x2"},
+       "--shape: \"4096x14336x2\" is not 2 numbers of 1 to 1000000 with \"x\" between"},
+      {{"experts", "--tokens", "0"},
+       "--tokens: \"0\" is not a list of numbers of 1 to 65536 with \",\" between"},
+      {{"experts", "--memory", "1MiB"}, "--memory: \"1MiB\" is not a size of 1GiB to 1TiB"},
+      {{"experts", "--memory", "much"}, "--memory: \"much\" is not a size of 1GiB to 1TiB"},
+      {{"experts", "--threads", "0"}, "--threads: \"0\" is not a number of 1 to 1024"},
+      {{"experts", "--beside-copy=yes"}, "--beside-copy takes no value"},
+      {{"experts", "--isa"}, "--isa needs a value"},
   };
   for (const auto& row : rows) {
     EXPECT_EQ(ParseBenchOptions(row.args).status().message(), row.error);

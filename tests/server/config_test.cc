@@ -55,7 +55,8 @@ TEST_F(ConfigTest, ValuesOfEveryKindAreRead) {
       "  limits: {row_bytes: 2KiB, jobs: 5}\n"
       "store: {path: /var/x/../data, retention: 90m}\n"
       "metrics: {listen: \"\"}\n"
-      "engine: {model: model, device: reference, host_memory: 16GiB, cpu_threads: 3}\n"
+      "engine: {model: model, device: reference, host_memory: 16GiB, cpu_threads: 3,\n"
+      "         cpu_pinning: off}\n"
       "log: {level: debug, format: json}\n");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_TRUE(config->allow_insecure);
@@ -67,6 +68,8 @@ TEST_F(ConfigTest, ValuesOfEveryKindAreRead) {
   EXPECT_EQ(config->engine.device, "reference");
   EXPECT_EQ(config->engine.host_memory_bytes, 16LL << 30);
   EXPECT_EQ(config->engine.cpu_threads, 3);
+  EXPECT_EQ(config->engine.cpu_isa, "auto");
+  EXPECT_EQ(config->engine.cpu_pinning, "off");
   EXPECT_EQ(config->log_format, "json");
 }
 
@@ -207,6 +210,11 @@ INSTANTIATE_TEST_SUITE_P(
                     "config.yaml:1: engine.weight_page: 128B is out of range: 1MiB to 1GiB"},
         InvalidCase{"WeightPageTooLarge", "engine: {model: model, weight_page: 2GiB}\n",
                     "config.yaml:1: engine.weight_page: 2GiB is out of range: 1MiB to 1GiB"},
+        InvalidCase{"IsaOnReference", "engine: {model: model, device: reference, cpu_isa: avx2}\n",
+                    "config.yaml:1: engine.cpu_isa: avx2 cannot take effect: engine.device is "
+                    "reference"},
+        InvalidCase{"Pinning", "engine: {model: model, cpu_pinning: yes}\n",
+                    "config.yaml:1: engine.cpu_pinning: \"yes\" is not one of auto, on, off"},
         InvalidCase{"TooManyMicroBatches", "engine: {model: model, num_micro_batches: 65}\n",
                     "config.yaml:1: engine.num_micro_batches: 65 is out of range: 0 to 64"},
         InvalidCase{"WeightFormat", "engine: {model: model, weight_format: int4}\n",

@@ -23,14 +23,15 @@ namespace {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const CpuIsa& isa, int num_threads, DType kv_dtype)
-      : context_(isa, num_threads), attention_(&context_, kv_dtype), ffn_(&context_) {}
+  CpuBackend(const CpuIsa& isa, const ParallelOptions& threads, DType kv_dtype)
+      : context_(isa, threads), attention_(&context_, kv_dtype), ffn_(&context_) {}
 
   absl::string_view name() const override { return "cpu"; }
   std::string description() const override {
     const int num_threads = context_.runner.num_threads();
     return absl::StrCat("cpu (", context_.isa_name, ", ", num_threads,
-                        num_threads == 1 ? " thread)" : " threads)");
+                        num_threads == 1 ? " thread" : " threads",
+                        context_.runner.is_pinned() ? ", pinned)" : ")");
   }
   DType activation_dtype() const override { return DType::kF32; }
   DType kv_dtype() const override { return attention_.kv_dtype(); }
@@ -214,7 +215,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(const BackendOptions& 
   if (kv_dtype == DType::kF32) {
     return absl::InvalidArgumentError("the cpu backend keeps K and V in bf16, f16 or int8");
   }
-  return std::make_unique<CpuBackend>(*isa, options.num_threads, kv_dtype);
+  const ParallelOptions threads = {options.num_threads, options.pin_threads};
+  return std::make_unique<CpuBackend>(*isa, threads, kv_dtype);
 }
 
 }  // namespace moelight

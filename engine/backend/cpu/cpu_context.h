@@ -21,8 +21,8 @@ inline constexpr int64_t kTasksPerThread = 4;
 
 class CpuContext {
  public:
-  CpuContext(const CpuIsa& isa, int num_threads)
-      : kernels(*isa.kernels), isa_name(isa.name), runner(num_threads) {}
+  CpuContext(const CpuIsa& isa, const ParallelOptions& threads)
+      : kernels(*isa.kernels), isa_name(isa.name), runner(threads) {}
 
   // Scratch for each worker. Called by Reserve() only.
   absl::Status ReserveWorkerBytes(int64_t bytes) {

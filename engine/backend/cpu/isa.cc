@@ -56,15 +56,16 @@ absl::StatusOr<const CpuIsa*> ChooseCpuIsa(absl::string_view name) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the cpu backend needs at least ", isas.front().needs, ", which this machine lacks"));
   }
+  const auto append_name = [](std::string* out, const CpuIsa& isa) {
+    absl::StrAppend(out, isa.name, isa.supported() ? "" : " (not here)");
+  };
   for (const CpuIsa& isa : isas) {
     if (isa.name != name) continue;
     if (isa.supported()) return &isa;
-    return absl::InvalidArgumentError(
-        absl::StrCat("isa \"", name, "\" needs ", isa.needs, ", which this machine lacks"));
+    return absl::InvalidArgumentError(absl::StrCat("isa \"", name, "\" needs ", isa.needs,
+                                                   ", which this machine lacks; there are ",
+                                                   absl::StrJoin(isas, ", ", append_name)));
   }
-  const auto append_name = [](std::string* out, const CpuIsa& isa) {
-    absl::StrAppend(out, isa.name);
-  };
   return absl::InvalidArgumentError(absl::StrCat("isa \"", name, "\" is unknown; there are ",
                                                  absl::StrJoin(isas, ", ", append_name)));
 }

@@ -12,6 +12,8 @@
 #include "engine/backend/cpu/attention_keys-inl.h"
 #include "engine/backend/cpu/attention_dots-inl.h"
 #include "engine/backend/cpu/attention-inl.h"
+#include "engine/backend/cpu/amx_peak-inl.h"
+#include "engine/backend/cpu/read-inl.h"
 // clang-format on
 
 namespace moelight {
@@ -33,6 +35,8 @@ const CpuKernels kAmxBf16Kernels = {
     .softmax = Softmax,
     .bf16_to_f32 = Bf16ToF32,
     .f32_to_bf16 = F32ToBf16,
+    .peak_flops = PeakFlops,
+    .read_stream = ReadStream,
 };
 
 }  // namespace moelight

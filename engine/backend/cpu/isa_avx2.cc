@@ -11,6 +11,8 @@
 #include "engine/backend/cpu/kv_rows-inl.h"
 #include "engine/backend/cpu/attention_keys-inl.h"
 #include "engine/backend/cpu/attention-inl.h"
+#include "engine/backend/cpu/peak-inl.h"
+#include "engine/backend/cpu/read-inl.h"
 // clang-format on
 
 namespace moelight {
@@ -32,6 +34,8 @@ const CpuKernels kAvx2Kernels = {
     .softmax = Softmax,
     .bf16_to_f32 = Bf16ToF32,
     .f32_to_bf16 = F32ToBf16,
+    .peak_flops = PeakFlops,
+    .read_stream = ReadStream,
 };
 
 }  // namespace moelight

@@ -172,6 +172,9 @@ struct CombineCall {
   float* y = nullptr;
 };
 
+// ReadStream takes multiples of this.
+inline constexpr int64_t kReadBytes = 4 * 64;
+
 struct CpuKernels {
   int64_t act_bytes;  // of a packed activation
   void (*pack)(const PackCall& call);
@@ -193,6 +196,12 @@ struct CpuKernels {
   void (*softmax)(float* x, int64_t n);  // in place
   void (*bf16_to_f32)(const uint16_t* x, int64_t n, float* y);
   void (*f32_to_bf16)(const float* x, int64_t n, uint16_t* y);
+
+  // Roofs, for measurements. `rounds` of independent multiply-adds on registers with the widest
+  // instruction that the products above use; returns the floating-point operations.
+  int64_t (*peak_flops)(int64_t rounds);
+  // Reads `bytes`, a multiple of kReadBytes, once, each line prefetched `ahead_bytes` before.
+  void (*read_stream)(const void* data, int64_t bytes, int64_t ahead_bytes);
 };
 
 extern const CpuKernels kAvx2Kernels;
