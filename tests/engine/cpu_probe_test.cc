@@ -136,7 +136,7 @@ TEST(CpuProbeTest, WhatCannotBeIsRefusedBeforeAnythingRuns) {
   using Spec = AttentionProbeSpec;
   using Options = CpuProbeOptions;
   EXPECT_EQ(attention_error([](Spec& spec, Options&) { spec.kv_format = "fp4"; }),
-            "KV format \"fp4\" is not part of this build; there is bf16");
+            "KV format \"fp4\" is unknown; there are f32, bf16, f16, int8");
   EXPECT_EQ(attention_error([](Spec& spec, Options&) { spec.num_key_value_heads = 3; }),
             "4 query heads cannot share 3 KV heads evenly");
   EXPECT_THAT(attention_error([](Spec& spec, Options&) { spec.head_dim = 33; }),
