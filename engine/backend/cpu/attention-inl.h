@@ -282,6 +282,7 @@ void AttentionOf(const AttentionCall& call) {
   const auto head_scratch = [&](int64_t head) {
     return HeadScratch(scratch, head, num_rows, call.head_dim);
   };
+  if constexpr (DotKernels<Kv>::kExists) DotKernels<Kv>::Begin();
   KeyStep steps[2];
   KeyStep* step = &steps[0];
   KeyStep* next = &steps[1];
@@ -305,6 +306,7 @@ void AttentionOf(const AttentionCall& call) {
     }
     position = next_position;
   }
+  if constexpr (DotKernels<Kv>::kExists) DotKernels<Kv>::End();
   if (call.partials != nullptr) return;
   for (int32_t head = 0; head < call.num_heads; ++head) {
     FinishHead<Kv>(call, head, num_rows, head_scratch(head));

@@ -93,6 +93,19 @@ inline float PackRow16(const float* x, int64_t n, int64_t padded, uint16_t* to) 
   return largest / kMaxInt16;
 }
 
+// 32 columns of a row out of the two accumulators that the interleaving filled: lane by lane of
+// 128 bits, four columns are of the first and four of the second.
+inline void SortPairColumns(Vec* first, Vec* second) {
+  const __m512i from_first =
+      _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i from_second =
+      _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  const Vec low = *first;
+  const Vec high = *second;
+  *first = _mm512_permutex2var_ps(low, from_first, high);
+  *second = _mm512_permutex2var_ps(low, from_second, high);
+}
+
 // Adds the lanes of accumulators: two of 16 / 2^(level - 1) lanes a key become one of half as many
 // for each of their keys.
 template <typename Dots, int kLevel>
@@ -171,6 +184,8 @@ template <typename Dots, int kVecs, int kRows, int kLevel>
 template <typename Dots>
 struct PairDots {
   static constexpr bool kExists = true;
+  static void Begin() {}
+  static void End() {}
   // Accumulators of V are in the order that the interleaving leaves: FinishRow() sorts.
   static constexpr bool kInterleaved = true;
 
@@ -306,18 +321,7 @@ struct PairDots {
     if (col < call.head_dim) WeighColumns<kRows, 1, true>(call, step, prefetch, row, col, scratch);
   }
 
-  // 32 columns of a row out of the two accumulators that the interleaving filled: lane by lane of
-  // 128 bits, four columns are of the first and four of the second.
-  static void SortColumns(Vec* first, Vec* second) {
-    const __m512i from_first =
-        _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    const __m512i from_second =
-        _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-    const Vec low = *first;
-    const Vec high = *second;
-    *first = _mm512_permutex2var_ps(low, from_first, high);
-    *second = _mm512_permutex2var_ps(low, from_second, high);
-  }
+  static void SortColumns(Vec* first, Vec* second) { SortPairColumns(first, second); }
 
   static void Weigh(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
                     int64_t num_rows, const AttentionScratch& scratch) {
@@ -338,11 +342,6 @@ struct PairDots {
     prefetch.Rest();
   }
 };
-
-template <>
-struct DotKernels<Bf16Kv> : PairDots<Bf16Dots> {};
-template <>
-struct DotKernels<I8Kv> : PairDots<I8Dots> {};
 
 }  // namespace
 }  // namespace moelight

@@ -10,6 +10,8 @@ constexpr int64_t kKeyTiles = kAttentionKeys / kTileRows;
 constexpr int64_t kCacheLineBytes = 64;
 
 inline int64_t PadTo32(int64_t n) { return (n + 31) / 32 * 32; }
+// Rows are computed on by sixteens where there are tiles.
+inline int64_t PadRows(int64_t num_rows) { return (num_rows + 15) / 16 * 16; }
 
 // Kernels that take the place of those here and in attention-inl.h, for a format that the
 // instruction set has dot products for: see attention_dots-inl.h.
@@ -25,6 +27,7 @@ struct AttentionScratch {
   char* q;               // [rows, kQueryRowBytes]: Act, f32 or 16-bit elements
   float* q_scales;       // [rows] dot products
   uint16_t* k;           // [kKeyTiles][words of a row][16][2]
+  uint16_t* v;           // [kAttentionKeys / 2][padded head_dim][2] tiles
   float* weights;        // [rows, kAttentionKeys]: scores, then softmax weights
   uint16_t* weights16;   // [rows, kAttentionKeys] dot products
   float* weight_scales;  // [rows] dot products
@@ -56,11 +59,13 @@ inline AttentionScratch CutScratch(void* scratch, int64_t num_heads, int64_t num
   const auto take_floats = [&](int64_t n) {
     return static_cast<float*>(take(n * static_cast<int64_t>(sizeof(float))));
   };
+  num_rows = PadRows(num_rows);
   const int64_t all_rows = num_heads * num_rows;
   AttentionScratch s;
   s.q = static_cast<char*>(take(all_rows * kQueryRowBytes));
   s.q_scales = take_floats(all_rows);
-  s.k = static_cast<uint16_t*>(take(kAttentionKeys * head_dim * 2));
+  s.k = static_cast<uint16_t*>(take(kAttentionKeys * PadTo32(head_dim) * 2));
+  s.v = static_cast<uint16_t*>(take(kAttentionKeys * PadTo32(head_dim) * 2));
   s.weights = take_floats(num_rows * kAttentionKeys);
   s.weights16 = static_cast<uint16_t*>(take(num_rows * kAttentionKeys * 2));
   s.weight_scales = take_floats(num_rows);
@@ -75,7 +80,7 @@ inline AttentionScratch CutScratch(void* scratch, int64_t num_heads, int64_t num
 
 inline AttentionScratch HeadScratch(AttentionScratch s, int64_t head, int64_t num_rows,
                                     int64_t head_dim) {
-  const int64_t row = head * num_rows;
+  const int64_t row = head * PadRows(num_rows);
   s.q += row * kQueryRowBytes;
   s.q_scales += row;
   s.out += row * PadTo32(head_dim);
