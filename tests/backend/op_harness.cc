@@ -45,7 +45,7 @@ std::vector<BackendCase> KvFormatCases() {
       if (backend_case.name != "cpu") continue;
       backend_case.kv_format = kv_format;
       // In fp32, but for int8 where there are dot products: queries and weights are whole numbers of
-      // 16 bits there, and bf16 on AMX.
+      // 16 bits there, and bf16 on AMX for large groups of heads.
       backend_case.tolerance = 1e-5;
       if (backend_case.kv_format == "int8" && backend_case.isa == "avx512_bf16") {
         backend_case.tolerance = 2e-4;

@@ -3,9 +3,10 @@
 //
 // A step's keys are copied, and brought to bf16 if they are int8, so that 16 of them are the rows
 // of a tile; queries, transposed once, are the other operand, 16 at a time. Values are interleaved
-// two keys at a time, as the operand of weights that are rounded to bf16. That takes a fifth of the
-// cycles of vdpbf16ps, which on these machines has half the rate of a multiply-add and would keep
-// the cores from reading at the memory's rate from a group of four query heads on.
+// two keys at a time, as the operand of weights that are rounded to bf16. Copies and tiles cost the
+// same whatever the number of query heads, the dot products of attention_dots-inl.h grow with it:
+// on a Xeon of 15 threads and heads of 128, bf16, one query head per key reads 74 GB/s here and 106
+// there, 4 heads 77 and 105, 8 heads 64 and 67, and 16 heads 58 and 37. Hence kMaxPairGroup.
 #ifndef MOELIGHT_ENGINE_BACKEND_CPU_AMX_ATTENTION_INL_H_
 #define MOELIGHT_ENGINE_BACKEND_CPU_AMX_ATTENTION_INL_H_
 
@@ -220,10 +221,20 @@ struct AmxDots {
   }
 };
 
+struct AmxBf16Kv : Bf16Kv {};
+struct AmxI8Kv : I8Kv {};
 template <>
-struct DotKernels<Bf16Kv> : AmxDots<AmxBf16Elements> {};
+struct DotKernels<AmxBf16Kv> : AmxDots<AmxBf16Elements> {};
 template <>
-struct DotKernels<I8Kv> : AmxDots<AmxI8Elements> {};
+struct DotKernels<AmxI8Kv> : AmxDots<AmxI8Elements> {};
+template <>
+struct LargeGroup<Bf16Kv> {
+  using Type = AmxBf16Kv;
+};
+template <>
+struct LargeGroup<I8Kv> {
+  using Type = AmxI8Kv;
+};
 
 }  // namespace
 }  // namespace moelight

@@ -329,13 +329,22 @@ void MergeAttentionOf(const AttentionMergeCall& call) {
   }
 }
 
+template <typename Kv>
+void AttentionOfGroup(const AttentionCall& call) {
+  if (call.group_size > kMaxPairGroup) {
+    AttentionOf<typename LargeGroup<Kv>::Type>(call);
+  } else {
+    AttentionOf<Kv>(call);
+  }
+}
+
 void Attention(const AttentionCall& call) {
   if (call.element == KvElement::kBf16) {
-    AttentionOf<Bf16Kv>(call);
+    AttentionOfGroup<Bf16Kv>(call);
   } else if (call.element == KvElement::kF16) {
-    AttentionOf<F16Kv>(call);
+    AttentionOfGroup<F16Kv>(call);
   } else {
-    AttentionOf<I8Kv>(call);
+    AttentionOfGroup<I8Kv>(call);
   }
 }
 

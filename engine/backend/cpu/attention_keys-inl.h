@@ -21,6 +21,15 @@ struct DotKernels {
   static constexpr bool kInterleaved = false;
 };
 
+// The format under another name where more than kMaxPairGroup query heads share a key, if the
+// instruction set has other kernels for those. The choice depends on the model alone, so that the
+// order of additions does.
+template <typename Kv>
+struct LargeGroup {
+  using Type = Kv;
+};
+constexpr int32_t kMaxPairGroup = 8;
+
 // Cut from the scratch of a call. Those of dot products are named so. Sizes are for the rows of one
 // head; those of the others lie behind in what HeadScratch() moves on, the rest they share.
 struct AttentionScratch {

@@ -1,5 +1,5 @@
-// The choice of avx512_bf16: attention with the dot products of attention_dots-inl.h, which is
-// included before.
+// Attention with the dot products of attention_dots-inl.h, which is included before: the choice of
+// the isa files that include this.
 #ifndef MOELIGHT_ENGINE_BACKEND_CPU_ATTENTION_PAIRS_INL_H_
 #define MOELIGHT_ENGINE_BACKEND_CPU_ATTENTION_PAIRS_INL_H_
 

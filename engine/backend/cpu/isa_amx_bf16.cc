@@ -11,6 +11,7 @@
 #include "engine/backend/cpu/kv_rows-inl.h"
 #include "engine/backend/cpu/attention_keys-inl.h"
 #include "engine/backend/cpu/attention_dots-inl.h"
+#include "engine/backend/cpu/attention_pairs-inl.h"
 #include "engine/backend/cpu/amx_attention-inl.h"
 #include "engine/backend/cpu/attention-inl.h"
 #include "engine/backend/cpu/amx_peak-inl.h"
