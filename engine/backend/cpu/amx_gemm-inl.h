@@ -281,7 +281,7 @@ void Gemm(const GemmCall& call) {
   pass.tile_bytes = (call.num_cols + 1) / 2 * kLineBytes;
   const char* w = reinterpret_cast<const char*>(call.weight) + call.tile_begin * pass.tile_bytes;
   const int64_t pass_cols = AmxPassCols(call);
-  for (int64_t col = 0; col < call.num_cols; col += pass_cols) {
+  for (int64_t col = call.col_begin; col < call.col_end; col += pass_cols) {
     const bool last = col + pass_cols >= call.num_cols;
     const int64_t num_cols = last ? call.num_cols - col : pass_cols;
     pass.a = static_cast<const char*>(call.a) + col / kPackCols * pass.a_block_bytes;

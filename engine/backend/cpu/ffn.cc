@@ -217,14 +217,19 @@ void CpuFfn::GateUp(const Layer& layer, const Chunk& chunk, int64_t tile_begin, 
   call.num_cols = layer.hidden_size;
   call.weight = static_cast<const uint16_t*>(chunk.weights->gate_up.data);
   call.weight_rows = 2 * layer.intermediate_size;
-  call.tile_begin = tile_begin;
-  call.tile_end = tile_end;
-  call.sums = gate;
-  context_->kernels.gemm(call);
-  call.tile_begin = up_begin / kBf16TileRows;
-  call.tile_end = CeilDiv(up_end, kBf16TileRows);
-  call.sums = up;
-  context_->kernels.gemm(call);
+  // Both halves use the same activations before the next ones come.
+  const int64_t step_cols = chunk.num_rows < kManyRows ? call.num_cols : kGemmPassCols;
+  for (call.col_begin = 0; call.col_begin < call.num_cols; call.col_begin = call.col_end) {
+    call.col_end = std::min(call.num_cols, call.col_begin + step_cols);
+    call.tile_begin = tile_begin;
+    call.tile_end = tile_end;
+    call.sums = gate;
+    context_->kernels.gemm(call);
+    call.tile_begin = up_begin / kBf16TileRows;
+    call.tile_end = CeilDiv(up_end, kBf16TileRows);
+    call.sums = up;
+    context_->kernels.gemm(call);
+  }
 
   SwigluCall swiglu;
   swiglu.gate = gate;
@@ -247,6 +252,7 @@ void CpuFfn::Down(const Layer& layer, const Chunk& chunk, int64_t tile_begin, in
   call.panel_rows = chunk.num_rows;
   call.num_rows = chunk.num_rows;
   call.num_cols = layer.intermediate_size;
+  call.col_end = call.num_cols;
   call.weight = static_cast<const uint16_t*>(chunk.weights->down.data);
   call.weight_rows = layer.hidden_size;
   call.tile_begin = tile_begin;

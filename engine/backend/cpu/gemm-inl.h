@@ -19,10 +19,6 @@ constexpr int64_t kLineBytes = kPairElements * kElementBytes;
 // Activations lie in blocks of so many pairs, see kernels.h.
 constexpr int64_t kBlockPairs = kPackCols / 2;
 
-// Columns per pass where rows need several register tiles. Two tiles of weights and twelve rows of
-// bf16 activations fit in 48 KiB of L1: 2 * 256 pairs * 64 B + 12 rows * 1 KiB = 44 KiB. Longer
-// passes overflow it, shorter ones read and write the sums more often.
-constexpr int64_t kGemmPassCols = 512;
 // Row stride of rows that are packed one by one, of at most kGemmPassCols columns. Not a power of
 // two, so that the rows of a tile fall in different cache sets.
 constexpr int64_t kPackedStride = kGemmPassCols + 16;

@@ -47,6 +47,10 @@ struct GemmCall {
   int64_t panel_rows = 0;
   int64_t num_rows = 0;  // at most kGemmMaxRows
   int64_t num_cols = 0;
+  // The columns that this call sums. Those before have been, by calls with the same `sums`; both
+  // are multiples of kGemmPassCols, but for the end.
+  int64_t col_begin = 0;
+  int64_t col_end = 0;
   const uint16_t* weight = nullptr;
   int64_t weight_rows = 0;
   int64_t tile_begin = 0;
@@ -59,6 +63,11 @@ struct GemmCall {
   bool accumulate = false;  // needs y
 };
 
+// Columns per pass where rows need several register tiles. Two tiles of weights and twelve rows of
+// bf16 activations fit in 48 KiB of L1: 2 * 256 pairs * 64 B + 12 rows * 1 KiB = 44 KiB. Longer
+// passes overflow it, shorter ones read and write the sums more often. (AMX
+// takes half of it, amx_gemm-inl.h says why.)
+inline constexpr int64_t kGemmPassCols = 512;
 // Rows of a call, which reads its weights from memory once. Beyond that they are read again, which
 // then takes a fraction of the time: 512 rows are 512 operations per byte of weight, so that even
 // 20 TFLOP/s ask for only 40 GB/s.

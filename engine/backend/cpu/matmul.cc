@@ -89,6 +89,7 @@ void RunWave(const MatMulArgs& args, int64_t row_begin, int64_t num_rows, CpuCon
   context.runner.For(num_tasks, small ? num_tasks : 1, [&](int64_t begin, int64_t end) {
     GemmCall call;
     call.num_cols = num_cols;
+    call.col_end = num_cols;
     call.weight = static_cast<const uint16_t*>(args.weight.data);
     call.weight_rows = args.weight.num_rows;
     call.y_stride = args.weight.num_rows;

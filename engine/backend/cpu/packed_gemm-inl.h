@@ -21,7 +21,7 @@ void Gemm(const GemmCall& call) {
   const int64_t sum_tile_stride = GemmSumRows(call.num_rows) * kTileRows;
   // Rows of one register tile read weights once, so that these should come in long runs.
   const int64_t pass_cols = call.num_rows <= kMaxTileRows ? call.num_cols : kGemmPassCols;
-  for (int64_t col = 0; col < call.num_cols; col += pass_cols) {
+  for (int64_t col = call.col_begin; col < call.col_end; col += pass_cols) {
     const bool first = col == 0;
     const bool last = col + pass_cols >= call.num_cols;
     panel.w = w + col / 2 * kPairElements;
