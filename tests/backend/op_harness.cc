@@ -44,8 +44,8 @@ std::vector<BackendCase> KvFormatCases() {
     for (BackendCase backend_case : BackendCases()) {
       if (backend_case.name != "cpu") continue;
       backend_case.kv_format = kv_format;
-      // In fp32, but for int8 where there are dot products: queries and weights are whole numbers of
-      // 16 bits there, and bf16 on AMX for large groups of heads.
+      // In fp32, but for int8 where there are dot products: queries and weights are whole numbers
+      // of 16 bits there, and bf16 on AMX for large groups of heads.
       backend_case.tolerance = 1e-5;
       if (backend_case.kv_format == "int8" && backend_case.isa == "avx512_bf16") {
         backend_case.tolerance = 2e-4;

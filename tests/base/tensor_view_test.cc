@@ -47,6 +47,33 @@ TEST(Float16Test, Values) {
   EXPECT_TRUE(std::isnan(Float16{0x7e00}.ToFloat()));
 }
 
+TEST(Float16Test, EveryValueSurvivesTheRoundTrip) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const Float16 value{static_cast<uint16_t>(bits)};
+    if (std::isnan(value.ToFloat())) continue;
+    EXPECT_EQ(Float16::FromFloat(value.ToFloat()).bits, bits);
+  }
+}
+
+TEST(Float16Test, RoundsToNearestEven) {
+  struct Case {
+    float value;
+    uint16_t bits;
+  };
+  const Case cases[] = {
+      {1.00048828125f, 0x3c00},  // halfway between 0x3c00 and 0x3c01: to even
+      {1.00146484375f, 0x3c02},  // halfway between 0x3c01 and 0x3c02: to even
+      {65519.0f, 0x7bff},
+      {65520.0f, 0x7c00},
+      {-1e30f, 0xfc00},
+      {std::ldexp(1.0f, -25), 0x0000},  // halfway between zero and the smallest: to even
+      {std::ldexp(1.5f, -25), 0x0001},
+      {std::ldexp(2047.5f, -25), 0x0400},  // up to the smallest normal number
+  };
+  for (const Case& c : cases) EXPECT_EQ(Float16::FromFloat(c.value).bits, c.bits) << c.value;
+  EXPECT_TRUE(std::isnan(Float16::FromFloat(std::nanf("")).ToFloat()));
+}
+
 TEST(TensorViewTest, RowsShareTheMemory) {
   std::vector<float> data(12);
   const TensorView view = TensorView::Make(data.data(), DType::kF32, {4, 3});

@@ -19,7 +19,9 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 // Plans a published model, of which nothing is ever made, on a device with memory of its own.
 absl::StatusOr<EnginePlan> PlanFor(const std::string& model, const EngineOptions& options) {
   const std::unique_ptr<Backend> backend = MakeAcceleratorDouble();
-  const std::unique_ptr<Backend> host_backend = *CreateBackend("reference", {});
+  BackendOptions host_options;
+  if (options.kv_format != "auto") host_options.kv_format = options.kv_format;
+  const std::unique_ptr<Backend> host_backend = *CreateBackend("reference", host_options);
   const ModelConfig config =
       *LoadModelConfig(std::string(MOELIGHT_SOURCE_DIR "/tests/data/configs/") + model);
   return MakeEnginePlan(options, config, *backend, host_backend.get());
@@ -72,6 +74,26 @@ TEST(EnginePlanTest, ACapTooSmallIsRefusedWithTheLeastThatWouldDo) {
   const absl::Status host_refused = PlanFor("mixtral-8x7b", options).status();
   EXPECT_EQ(host_refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(absl::StrContains(host_refused.message(), "engine.host_memory")) << host_refused;
+}
+
+// The double has f32: with another format the device cannot attend, neither to prompts.
+TEST(EnginePlanTest, AKvFormatThatTheDeviceLacksIsAttendedOnTheHost) {
+  EngineOptions options = PaperOptions();
+  const EnginePlan own = *PlanFor("mixtral-8x7b", options);
+  EXPECT_EQ(own.cut.attention, AttentionPlacement::kPrefillOnDevice);
+  options.kv_format = "int8";
+  const absl::StatusOr<EnginePlan> plan = PlanFor("mixtral-8x7b", options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->cut.attention, AttentionPlacement::kHost);
+  EXPECT_EQ(plan->kv_cache.dtype, DType::kI8);
+  EXPECT_EQ(plan->host_op_limits.max_tokens, plan->op_limits.max_tokens);
+  // 128 bytes and a scale instead of 512 bytes.
+  EXPECT_EQ(plan->kv_cache.page_bytes(), own.kv_cache.page_bytes() * 132 / 512);
+
+  options.schedule = "flexgen";
+  const absl::Status refused = PlanFor("mixtral-8x7b", options).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(refused.message(), "engine.kv_format: int8")) << refused;
 }
 
 TEST(EnginePlanTest, OptionsOutOfRangeAreNamed) {

@@ -115,11 +115,11 @@ struct KeyStep {
   float v_scales[kAttentionKeys];
 };
 
-// Brings the lines of a row to cache. In assembly, because GCC 12 deletes loops that do nothing but
-// prefetch.
+// Brings the lines of a row to L2: a step fills all of L1. In assembly, because GCC 12 deletes
+// loops that do nothing but prefetch.
 inline void PrefetchRow(const char* row, int64_t bytes) {
   for (int64_t byte = 0; byte < bytes; byte += kCacheLineBytes) {
-    asm volatile("prefetcht0 %0" : : "m"(row[byte]));
+    asm volatile("prefetcht1 %0" : : "m"(row[byte]));
   }
 }
 
