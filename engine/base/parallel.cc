@@ -1,13 +1,13 @@
 // Built without ThreadSanitizer: Debian's oneTBB is not instrumented, so that the part of it that
 // lives in headers would seem to race with the part that lives in the library. ParallelRunner's own
 // atomics tell ThreadSanitizer what the fork and the join order. What else threads share here, the
-// CPUs that they are bound to, is behind a lock.
+// CPUs that they are bound to, is behind a lock of oneTBB's: ThreadSanitizer sees a mutex of the
+// system's but not how oneTBB brings a worker to it, and would call that a race.
 #include "engine/base/parallel.h"
 
 #include <sched.h>
 #include <unistd.h>
 
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -18,6 +18,7 @@
 #include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
+#include <tbb/spin_mutex.h>
 #include <tbb/task_arena.h>
 #include <tbb/task_scheduler_observer.h>
 
@@ -54,13 +55,13 @@ class PinningObserver final : public tbb::task_scheduler_observer {
     const int slot = tbb::this_task_arena::current_thread_index();
     if (slot < 0 || slot >= static_cast<int>(cpus_.size())) return;
     if (!is_worker) return BindCaller(slot);
-    std::lock_guard<std::mutex> lock(mutex_);
+    tbb::spin_mutex::scoped_lock lock(mutex_);
     if (Bind(slot)) workers_.push_back(gettid());
   }
 
   void on_scheduler_exit(bool is_worker) override {
     if (!is_worker) return;  // stays bound, see parallel.h
-    std::lock_guard<std::mutex> lock(mutex_);
+    tbb::spin_mutex::scoped_lock lock(mutex_);
     if (std::erase(workers_, gettid()) > 0) Unbind(0, all_);
   }
 
@@ -90,7 +91,7 @@ class PinningObserver final : public tbb::task_scheduler_observer {
   const std::vector<int> cpus_;
   const cpu_set_t all_;
   std::optional<Caller> caller_;  // the last one
-  std::mutex mutex_;
+  tbb::spin_mutex mutex_;
   std::vector<pid_t> workers_;  // that are in the arena
 };
 

@@ -42,7 +42,7 @@ std::vector<BackendCase> KvFormatCases() {
   std::vector<BackendCase> cases;
   for (const char* kv_format : {"f16", "int8"}) {
     for (BackendCase backend_case : BackendCases()) {
-      if (backend_case.name != "cpu") continue;
+      if (backend_case.name != "cpu" || backend_case.num_threads == 1) continue;
       backend_case.kv_format = kv_format;
       // In fp32, but for int8 where there are dot products: queries and weights are whole numbers
       // of 16 bits there, and bf16 on AMX for large groups of heads.
