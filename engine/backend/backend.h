@@ -128,7 +128,7 @@ struct BackendOptions {
   int32_t num_threads = 1;  // workers inside an op, the calling thread included
   std::string isa;  // empty: the best this machine has; else a row of the backend's variants
   std::string kv_format = {};  // empty: the backend's own; else a name that ParseKvFormat() knows
-  bool pin_threads = false;  // each worker keeps to one CPU; see engine/base/parallel.h
+  bool pin_threads = false;    // each worker keeps to one CPU; see engine/base/parallel.h
 };
 
 // One row per backend, the fastest first.

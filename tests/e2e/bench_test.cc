@@ -112,8 +112,7 @@ TEST(BenchTest, AProbeThatCannotBeSaysWhy) {
   const CommandResult result =
       RunCommand(Command({"moelightd", "bench", "attention", "--kv", "fp4"}));
   EXPECT_EQ(result.exit_code, 1);
-  EXPECT_NE(result.output.find("KV format \"fp4\" is unknown"), std::string::npos)
-      << result.output;
+  EXPECT_NE(result.output.find("KV format \"fp4\" is unknown"), std::string::npos) << result.output;
 }
 
 TEST(BenchTest, WrongArgumentsAreAUsageError) {
