@@ -162,9 +162,9 @@ TEST_P(InvarianceTest, AttentionBesideOtherSequences) {
 
 // Alone on several threads it is split into pieces, beside others of its length it is not.
 TEST_P(InvarianceTest, AttentionOfALongSequence) {
-  const PagedAttention setup({4, 2, 32}, 16, 0);
-  const Matrix alone = setup.Run(tested_, {{3500, 1}});
-  const Matrix beside = setup.Run(tested_, std::vector<NewTokens>(60, NewTokens{3500, 1}));
+  const PagedAttention setup({4, 2, 16}, 16, 0);
+  const Matrix alone = setup.Run(tested_, {{2500, 1}});
+  const Matrix beside = setup.Run(tested_, std::vector<NewTokens>(30, NewTokens{2500, 1}));
   ExpectSame(beside.Rows(0, 1), alone);
 }
 
