@@ -1,7 +1,6 @@
 #include "tests/bench/expert_bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <numeric>
@@ -13,6 +12,7 @@
 
 #include "engine/backend/cpu/isa.h"
 #include "engine/base/parallel.h"
+#include "engine/cpu_probe/turns.h"
 #include "tests/bench/bench_util.h"
 #include "tests/bench/dnnl_ffn.h"
 
@@ -89,20 +89,6 @@ struct OneExpert {
   MoeFfnArgs args;
 };
 
-// Runs body() for one turn. Returns the seconds per call.
-template <typename Body>
-double SecondsPerCall(const Body& body) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point begin = Clock::now();
-  double seconds = 0;
-  int64_t calls = 0;
-  for (; seconds < kTurnSeconds; ++calls) {
-    body();
-    seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  }
-  return seconds / static_cast<double>(calls);
-}
-
 struct Bench {
   int num_threads;
   int64_t hidden_size, intermediate_size;
@@ -115,7 +101,7 @@ struct Bench {
   // Bytes per second of a loop that only reads the weights.
   double ReadRate() const {
     const int64_t part = weights.bytes() / num_threads / 4096 * 4096;
-    const double seconds = SecondsPerCall([&] {
+    const double seconds = SecondsPerCall(kTurnSeconds, [&] {
       runner.For(num_threads, 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i)
           kernels.read_stream(weights.data() + i * part, part, kReadAheadBytes);
@@ -128,7 +114,7 @@ struct Bench {
   double PeakRate() const {
     constexpr int64_t kRounds = 20000;
     int64_t operations = 0;
-    const double seconds = SecondsPerCall([&] {
+    const double seconds = SecondsPerCall(kTurnSeconds, [&] {
       std::vector<int64_t> counts(num_threads, 0);
       runner.For(num_threads, 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) counts[i] = kernels.peak_flops(kRounds);
@@ -162,11 +148,12 @@ struct Bench {
     for (int turn = 0; turn < kTurns; ++turn) {
       reads.push_back(ReadRate());
       peaks.push_back(PeakRate());
-      seconds.push_back(SecondsPerCall(run));
+      seconds.push_back(SecondsPerCall(kTurnSeconds, run));
       const double roof = std::max(bytes / reads.back(), operations / peaks.back());
       percents.push_back(100 * roof / seconds.back());
       if (dnnl == nullptr) continue;
-      dnnl_seconds.push_back(SecondsPerCall([&] { dnnl->Run(next++ % num_experts); }));
+      dnnl_seconds.push_back(
+          SecondsPerCall(kTurnSeconds, [&] { dnnl->Run(next++ % num_experts); }));
       ratios.push_back(dnnl_seconds.back() / seconds.back());
     }
     const double time = Median(seconds);

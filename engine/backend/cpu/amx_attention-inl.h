@@ -35,7 +35,6 @@ struct AmxDots {
   static constexpr bool kExists = true;
   static constexpr bool kInterleaved = true;
   static constexpr int64_t kTileWords = kAmxTileBytes / 4;
-  static constexpr int64_t kStepTiles = kAttentionKeys / kAmxRows;
   static constexpr int64_t kElementSize = sizeof(typename Elements::Element);
 
   static void Begin() { ConfigureTiles(kAmxBlockRows); }
@@ -72,7 +71,7 @@ struct AmxDots {
     const int64_t padded = PadTo32(call.head_dim);
     const int32_t begin = step.begin / 16 * 16;
     const int32_t end = (step.end + 15) / 16 * 16;
-    KeyPrefetch prefetch(next, call.head_dim * kElementSize, 0, end - begin);
+    KeyPrefetch prefetch(next, RowBytes<Elements>(call), 0, end - begin);
     for (int32_t i = begin; i < end; ++i) {
       prefetch.Next();
       for (int64_t col = 0; col < padded; col += kDotElements) {
@@ -91,7 +90,7 @@ struct AmxDots {
     const int64_t padded = PadTo32(call.head_dim);
     const int32_t begin = step.begin / 32 * 32;
     const int32_t end = (step.end + 31) / 32 * 32;
-    KeyPrefetch prefetch(next, call.head_dim * kElementSize, call.v_offset, (end - begin) / 2);
+    KeyPrefetch prefetch(next, RowBytes<Elements>(call), call.v_offset, (end - begin) / 2);
     for (int32_t i = begin; i < end; i += 2) {
       prefetch.Next();
       uint16_t* to = scratch.v + i * padded;
@@ -140,7 +139,7 @@ struct AmxDots {
   static void Score(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
                     int64_t num_rows, const AttentionScratch& scratch) {
     CopyKeys(call, step, next, scratch);
-    alignas(64) float by_key[kStepTiles][kTileWords];
+    alignas(64) float by_key[kKeyTiles][kTileWords];
     alignas(64) float by_row[kTileWords];
     for (int64_t row = 0; row < num_rows; row += kAmxRows) {
       const int64_t n = num_rows - row < kAmxRows ? num_rows - row : kAmxRows;

@@ -287,8 +287,10 @@ void AttentionOf(const AttentionCall& call) {
   KeyStep* step = &steps[0];
   KeyStep* next = &steps[1];
   FindStep<Kv>(call, 0, call.position_begin, step);
-  KeyPrefetch(*step, RowBytes<Kv>(call), 0, 1).Rest();
-  KeyPrefetch(*step, RowBytes<Kv>(call), call.v_offset, 1).Rest();
+  if (!call.is_prefetched) {
+    KeyPrefetch(*step, RowBytes<Kv>(call), 0, 1).Rest();
+    KeyPrefetch(*step, RowBytes<Kv>(call), call.v_offset, 1).Rest();
+  }
   for (int32_t head = 0; head < call.num_heads; ++head) {
     BeginHead<Kv>(call, head, num_rows, head_scratch(head));
   }
@@ -329,33 +331,19 @@ void MergeAttentionOf(const AttentionMergeCall& call) {
   }
 }
 
-template <typename Kv>
-void AttentionOfGroup(const AttentionCall& call) {
-  if (call.group_size > kMaxPairGroup) {
-    AttentionOf<typename LargeGroup<Kv>::Type>(call);
-  } else {
-    AttentionOf<Kv>(call);
-  }
-}
-
 void Attention(const AttentionCall& call) {
-  if (call.element == KvElement::kBf16) {
-    AttentionOfGroup<Bf16Kv>(call);
-  } else if (call.element == KvElement::kF16) {
-    AttentionOfGroup<F16Kv>(call);
-  } else {
-    AttentionOfGroup<I8Kv>(call);
-  }
+  WithKv(call.element, [&](auto kv) {
+    using Kv = decltype(kv);
+    if (call.group_size > kMaxPairGroup) {
+      AttentionOf<typename LargeGroup<Kv>::Type>(call);
+    } else {
+      AttentionOf<Kv>(call);
+    }
+  });
 }
 
 void MergeAttention(const AttentionMergeCall& call) {
-  if (call.element == KvElement::kBf16) {
-    MergeAttentionOf<Bf16Kv>(call);
-  } else if (call.element == KvElement::kF16) {
-    MergeAttentionOf<F16Kv>(call);
-  } else {
-    MergeAttentionOf<I8Kv>(call);
-  }
+  WithKv(call.element, [&](auto kv) { MergeAttentionOf<decltype(kv)>(call); });
 }
 
 }  // namespace

@@ -248,6 +248,7 @@ void CpuAttention::RunItems(const AttentionArgs& args, int64_t begin, int64_t en
     AttentionCall call = next;
     if (i + 1 < end) {
       next = MakeCall(args, items_[i + 1]);
+      next.is_prefetched = true;
       call.next = &next;
     }
     context_->kernels.attention(call);

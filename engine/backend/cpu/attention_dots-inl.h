@@ -79,12 +79,7 @@ struct I8Dots {
 template <typename Dots>
 inline float PackRow16(const float* x, int64_t n, int64_t padded, uint16_t* to) {
   constexpr float kMaxInt16 = 32767;
-  float largest = 0;
-  if (Dots::kScales) {
-    Vec magnitude = Zero();
-    for (int64_t i = 0; i < n; i += 16) magnitude = Max(Abs(LoadN(x + i, Lanes(n, i))), magnitude);
-    largest = MaxOf(magnitude);
-  }
+  const float largest = Dots::kScales ? LargestOf(x, n) : 0.0f;
   const float inverse = largest > 0 ? kMaxInt16 / largest : 0.0f;
   for (int64_t i = 0; i < padded; i += 16) {
     const int64_t lanes = n - i < 0 ? 0 : Lanes(n, i);
@@ -189,9 +184,6 @@ struct PairDots {
   // Accumulators of V are in the order that the interleaving leaves: FinishRow() sorts.
   static constexpr bool kInterleaved = true;
 
-  static int64_t Padded(int64_t head_dim) {
-    return (head_dim + kDotElements - 1) / kDotElements * kDotElements;
-  }
   static constexpr int64_t kQueryStride = kQueryRowBytes / static_cast<int64_t>(sizeof(uint16_t));
   static_assert(kQueryStride >= kMaxHeadDim);
 
@@ -248,7 +240,7 @@ struct PairDots {
   static void Score(const AttentionCall& call, const KeyStep& step, const KeyStep& next,
                     int64_t num_rows, const AttentionScratch& scratch) {
     static_assert(kMaxHeadDim <= 12 * kDotElements);
-    const int64_t vecs = Padded(call.head_dim) / kDotElements;
+    const int64_t vecs = PadTo32(call.head_dim) / kDotElements;
     if (vecs <= 1) return ScoreStep<1>(call, step, next, num_rows, scratch);
     if (vecs <= 2) return ScoreStep<2>(call, step, next, num_rows, scratch);
     if (vecs <= 3) return ScoreStep<3>(call, step, next, num_rows, scratch);

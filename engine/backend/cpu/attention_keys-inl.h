@@ -164,7 +164,7 @@ inline int64_t RowBytes(const AttentionCall& call) {
 // The step of a head at `position`.
 template <typename Kv>
 inline void FindStep(const AttentionCall& call, int32_t head, int32_t position, KeyStep* step) {
-  const int64_t row_bytes = call.head_dim * static_cast<int64_t>(sizeof(typename Kv::Element));
+  const int64_t row_bytes = RowBytes<Kv>(call);
   const char* const first_block = call.k + head * call.head_stride;
   step->start = position / kAttentionKeys * kAttentionKeys;
   step->begin = position - step->start;
@@ -203,7 +203,7 @@ inline void TransposeKeys(const AttentionCall& call, const KeyStep& step, const 
   const int64_t tile_begin = step.begin / kTileRows;
   const int64_t tile_end = (step.end + kTileRows - 1) / kTileRows;
   KeyPrefetch prefetch(next, RowBytes<Kv>(call), 0,
-                       (tile_end - tile_begin) * (num_words + 15) / 16);
+                       (tile_end - tile_begin) * ((num_words + 15) / 16));
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     uint16_t* out = scratch.k + tile * num_words * kPairElements;
     for (int64_t word = 0; word < num_words; word += 16) {

@@ -13,29 +13,11 @@
 #include "engine/backend/cpu/attention-inl.h"
 #include "engine/backend/cpu/peak-inl.h"
 #include "engine/backend/cpu/read-inl.h"
+#include "engine/backend/cpu/kernel_table-inl.h"
 // clang-format on
 
 namespace moelight {
 
-const CpuKernels kAvx2Kernels = {
-    .act_bytes = sizeof(Act),
-    .pack = Pack,
-    .gemm = Gemm,
-    .attention = Attention,
-    .attention_scratch_bytes = AttentionScratchSize,
-    .attention_partial_floats = PartialFloats,
-    .attention_merge = MergeAttention,
-    .store_kv = StoreKv,
-    .rope = Rope,
-    .combine = Combine,
-    .rms_norm = RmsNorm,
-    .swiglu = Swiglu,
-    .router_logits = RouterLogits,
-    .softmax = Softmax,
-    .bf16_to_f32 = Bf16ToF32,
-    .f32_to_bf16 = F32ToBf16,
-    .peak_flops = PeakFlops,
-    .read_stream = ReadStream,
-};
+const CpuKernels kAvx2Kernels = kKernels;
 
 }  // namespace moelight

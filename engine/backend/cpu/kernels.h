@@ -136,6 +136,7 @@ struct AttentionCall {
   float* partials = nullptr;
   void* scratch = nullptr;              // attention_scratch_bytes, aligned to 64
   const AttentionCall* next = nullptr;  // if known: what will be computed next, to be prefetched
+  bool is_prefetched = false;           // the call before this one had it as `next`
 };
 
 // Adds up the partial results of all segments of rows into `out` of the call.
@@ -204,7 +205,6 @@ struct CpuKernels {
                         int64_t num_experts, float* out);
   void (*softmax)(float* x, int64_t n);  // in place
   void (*bf16_to_f32)(const uint16_t* x, int64_t n, float* y);
-  void (*f32_to_bf16)(const float* x, int64_t n, uint16_t* y);
 
   // Roofs, for measurements. `rounds` of independent multiply-adds on registers with the widest
   // instruction that the products above use; returns the floating-point operations.
