@@ -14,7 +14,9 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/strings/string_view.h>
 
+#include "engine/base/hardware_profile.h"
 #include "engine/base/lane.h"
 #include "engine/base/logger.h"
 #include "engine/kernel_rates.h"
@@ -186,6 +188,15 @@ class Engine {
   static absl::StatusOr<ExpertRates> ProbeExperts(
       const EngineOptions& options, const ExpertProbeSpec& spec, const KernelProbeOptions& probe,
       const std::function<void(const ExpertRate&)>& on_row);
+
+  // Measures what this machine can do: link, memory, kernels of the CPU and, if there is one, of
+  // the GPU. The machine should be idle; takes under a minute. `on_progress` (may be empty) is told
+  // what is measured next.
+  static absl::StatusOr<HardwareProfile> ProbeHardware(
+      const EngineOptions& options, const std::function<void(absl::string_view)>& on_progress);
+  // Changes when a profile of this machine is of no use any more: other processor, memory, GPU,
+  // driver, number of compute threads.
+  static absl::StatusOr<std::string> HardwareFingerprint(const EngineOptions& options);
 
   // Cancels everything (each open sink gets OnFinish with CANCELLED) and joins the threads.
   virtual ~Engine() = default;
