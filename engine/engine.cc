@@ -13,6 +13,7 @@
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu_options.h"
+#include "engine/decision.h"
 #include "engine/engine_plan.h"
 #include "engine/engine_thread.h"
 #include "engine/link_probe.h"
@@ -22,6 +23,9 @@
 #include "engine/model/weight_loader.h"
 #include "engine/model_info.h"
 #include "engine/pipeline/step_runner.h"
+#include "engine/pipeline/trace.h"
+#include "engine/plan_evaluation.h"
+#include "engine/planner/step_predictor.h"
 #include "engine/prompt_preparer.h"
 #include "engine/sampling/sampling_defaults.h"
 #include "engine/tokenizer/chat_template.h"
@@ -32,12 +36,8 @@ namespace {
 
 // The parts of an engine in the order in which they depend on each other; destroyed in reverse.
 struct EngineParts {
-  ModelConfig config;
+  Decision decision;
   GenerationConfig generation_config;
-  absl::Status why_not_pinned;  // of compute threads that should be; OK: they are, or should not be
-  std::unique_ptr<Backend> backend;
-  std::unique_ptr<Backend> host_backend;  // attends beside a GPU; null: `backend` does
-  EnginePlan plan;
   std::unique_ptr<Tokenizer> tokenizer;         // null: the folder has none
   std::unique_ptr<ChatTemplate> chat_template;  // null: the folder has none
   std::unique_ptr<DeviceWeights> weights;
@@ -46,25 +46,11 @@ struct EngineParts {
   std::unique_ptr<StagedCopy> staged_copy;  // null: streamed weights are pinned, or there are none
   double probed_h2d_bytes_per_s = 0;        // 0: there is no link
   TraceRecorder trace;
+  std::unique_ptr<StepPredictor> predictor;  // null: the hardware is not known
   std::unique_ptr<StepRunner> step_runner;
 
-  Backend& attention_backend() { return host_backend != nullptr ? *host_backend : *backend; }
   bool pinned() const { return weights->pinned().ok() && kv_cache->pinned().ok(); }
 };
-
-// What can be decided without reading a weight.
-absl::Status DecideParts(const EngineOptions& options, EngineParts* parts) {
-  ASSIGN_OR_RETURN(parts->config, LoadModelConfigFor(options));
-  ASSIGN_OR_RETURN(const BackendOptions backend_options,
-                   CpuBackendOptions(options, &parts->why_not_pinned));
-  ASSIGN_OR_RETURN(parts->backend, CreateDevice(options, backend_options));
-  if (parts->backend->has_device_memory()) {
-    ASSIGN_OR_RETURN(parts->host_backend, CreateBackend("cpu", backend_options));
-  }
-  ASSIGN_OR_RETURN(parts->plan, MakeEnginePlan(options, parts->config, *parts->backend,
-                                               parts->host_backend.get()));
-  return absl::OkStatus();
-}
 
 absl::Status LoadTokenizer(const std::string& folder, EngineParts* parts) {
   const std::string path = (std::filesystem::path(folder) / "tokenizer.json").string();
@@ -105,14 +91,15 @@ void WarnUnpinned(const absl::Status& status, Logger& logger) {
 // Memory for everything that the plan sized.
 absl::Status PlaceParts(const EngineOptions& options, std::unique_ptr<ModelWeights> loaded,
                         Logger& logger, EngineParts* parts) {
-  Backend& backend = *parts->backend;
-  const EnginePlan& plan = parts->plan;
-  ASSIGN_OR_RETURN(parts->weights, DeviceWeights::Create(parts->config, plan.weights, plan.experts,
-                                                         std::move(loaded), backend));
+  const Decision& decision = parts->decision;
+  Backend& backend = *decision.backend;
+  const EnginePlan& plan = decision.plan;
+  ASSIGN_OR_RETURN(parts->weights, DeviceWeights::Create(decision.config, plan.weights,
+                                                         plan.experts, std::move(loaded), backend));
   WarnUnpinned(parts->weights->pinned(), logger);
   RETURN_IF_ERROR(backend.Reserve(plan.op_limits));
-  if (parts->host_backend != nullptr) {
-    RETURN_IF_ERROR(parts->host_backend->Reserve(plan.host_op_limits));
+  if (decision.host_backend != nullptr) {
+    RETURN_IF_ERROR(decision.host_backend->Reserve(plan.host_op_limits));
   }
   ASSIGN_OR_RETURN(parts->kv_cache,
                    KvCache::Create(plan.kv_cache, backend, NumCpuThreads(options)));
@@ -125,47 +112,43 @@ absl::Status PlaceParts(const EngineOptions& options, std::unique_ptr<ModelWeigh
       parts->step_runner,
       StepRunner::Create(
           {plan.schedule, plan.cut, plan.activations},
-          {parts->config, parts->weights->weights(), parts->weights->experts(), backend,
-           parts->attention_backend(), *parts->kv_cache, parts->staged_copy.get()},
-          &parts->trace));
+          {decision.config, parts->weights->weights(), parts->weights->experts(), backend,
+           decision.attention_backend(), *parts->kv_cache, parts->staged_copy.get()}));
+  if (decision.options.hardware != nullptr) {
+    parts->predictor = std::make_unique<StepPredictor>(decision.config, FormatsOf(plan),
+                                                       *decision.options.hardware);
+  }
   return absl::OkStatus();
 }
 
 absl::Status BuildParts(const EngineOptions& options, Logger& logger, EngineParts* parts) {
-  RETURN_IF_ERROR(DecideParts(options, parts));
-  if (!parts->why_not_pinned.ok()) {
-    logger.Warning("threads_not_pinned", {{"reason", parts->why_not_pinned.message()},
+  ASSIGN_OR_RETURN(parts->decision, Decide(options));
+  const Decision& decision = parts->decision;
+  if (!decision.why_not_pinned.ok()) {
+    logger.Warning("threads_not_pinned", {{"reason", decision.why_not_pinned.message()},
                                           {"effect", "the system moves compute threads about"}});
   }
-  ASSIGN_OR_RETURN(parts->generation_config, LoadGenerationConfig(options.model, parts->config));
+  ASSIGN_OR_RETURN(parts->generation_config, LoadGenerationConfig(options.model, decision.config));
   RETURN_IF_ERROR(ValidateSamplingDefaults(MakeSamplingDefaults(parts->generation_config),
-                                           parts->config.vocab_size));
+                                           decision.config.vocab_size));
   RETURN_IF_ERROR(LoadTokenizer(options.model, parts));
   ASSIGN_OR_RETURN(const LoadFormat load_format, ParseLoadFormat(options.load_format));
-  if (parts->backend->has_device_memory()) {
+  if (decision.backend->has_device_memory()) {
     // Before the memory is taken. Where not even the probe's memory can be pinned, there is nothing
     // to compare with.
     const absl::StatusOr<double> rate =
-        ProbeHostToDevice(*parts->backend, options.weight_page_bytes);
+        ProbeHostToDevice(*decision.backend, decision.options.weight_page_bytes);
     if (!rate.ok() && !absl::IsResourceExhausted(rate.status())) return rate.status();
     parts->probed_h2d_bytes_per_s = rate.value_or(0);
   }
   ASSIGN_OR_RETURN(std::unique_ptr<ModelWeights> loaded,
-                   LoadWeights(options.model, parts->config, parts->plan.weights, load_format,
+                   LoadWeights(options.model, decision.config, decision.plan.weights, load_format,
                                NumCpuThreads(options), logger));
   return PlaceParts(options, std::move(loaded), logger, parts);
 }
 
-PlanInfo DescribeDecisions(const EngineParts& parts, bool pinned) {
-  PlanInfo info = DescribePlan(parts.plan, *parts.backend, pinned);
-  if (parts.host_backend != nullptr) {
-    absl::StrAppend(&info.backend, ", attention on ", parts.host_backend->description());
-  }
-  return info;
-}
-
 PlanInfo DescribeParts(const EngineParts& parts) {
-  PlanInfo info = DescribeDecisions(parts, parts.pinned());
+  PlanInfo info = Describe(parts.decision, parts.pinned());
   info.probed_h2d_bytes_per_s = parts.probed_h2d_bytes_per_s;
   return info;
 }
@@ -175,13 +158,14 @@ class EngineImpl : public Engine {
   EngineImpl(const EngineOptions& options, std::unique_ptr<EngineParts> parts, Logger& logger,
              EngineObserver* observer)
       : parts_(std::move(parts)),
-        model_(DescribeModel(options, parts_->config, parts_->chat_template != nullptr)),
+        model_(DescribeModel(options, parts_->decision.config, parts_->chat_template != nullptr)),
         plan_(DescribeParts(*parts_)),
         max_queued_requests_(options.max_queued_requests),
         observer_(observer),
         seeds_(std::random_device()()) {
     thread_.emplace(EngineThreadParts{
-        *parts_->step_runner, *parts_->scheduler, *parts_->kv_cache, parts_->tokenizer.get(),
+        *parts_->step_runner, *parts_->scheduler, *parts_->kv_cache, parts_->predictor.get(),
+        parts_->decision.plan.experts.page_bytes, parts_->trace, parts_->tokenizer.get(),
         MakeSamplingDefaults(parts_->generation_config), model_.vocab_size, model_.max_model_len,
         logger, observer, [this]() { LeaveQueue(); }});
     preparer_.emplace(parts_->tokenizer.get(), parts_->chat_template.get(), model_.vocab_size,
@@ -350,17 +334,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
                                                        EngineObserver* observer) {
   auto parts = std::make_unique<EngineParts>();
   RETURN_IF_ERROR(BuildParts(options, logger, parts.get()));
-  logger.Info("engine_ready", {{"backend", parts->backend->description()},
-                               {"schedule", parts->plan.schedule->name},
-                               {"kv_pages", parts->plan.kv_cache.num_pages},
-                               {"host_bytes", parts->plan.budget.Total(MemoryTier::kHost)}});
+  logger.Info("engine_ready",
+              {{"backend", parts->decision.backend->description()},
+               {"schedule", parts->decision.plan.schedule->name},
+               {"kv_pages", parts->decision.plan.kv_cache.num_pages},
+               {"host_bytes", parts->decision.plan.budget.Total(MemoryTier::kHost)}});
   return std::make_unique<EngineImpl>(options, std::move(parts), logger, observer);
-}
-
-absl::StatusOr<PlanInfo> Engine::Plan(const EngineOptions& options) {
-  EngineParts parts;
-  RETURN_IF_ERROR(DecideParts(options, &parts));
-  return DescribeDecisions(parts, /*pinned=*/parts.backend->has_device_memory());
 }
 
 }  // namespace moelight

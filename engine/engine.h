@@ -9,22 +9,34 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 #include <absl/strings/string_view.h>
+#include <absl/types/span.h>
 
 #include "engine/base/hardware_profile.h"
 #include "engine/base/lane.h"
 #include "engine/base/logger.h"
+#include "engine/base/roofline_chart.h"
 #include "engine/kernel_rates.h"
 #include "engine/request.h"
 
 namespace moelight {
 
-// Values of the configuration's `engine` section; the defaults are the documented ones.
+// What requests will be like: the planner sizes batches and buffers for it. Others run as well.
+struct WorkloadHint {
+  double mean_prompt_tokens = 256;
+  int32_t max_prompt_tokens = 1024;
+  int32_t num_output_tokens = 128;
+};
+
+// Values of the configuration's `engine` section; the defaults are the documented ones. Where 0 or
+// "auto" leaves a choice to the policy, the planner chooses for `hardware` and `workload`; without
+// a profile, or with policy "manual", fixed values are taken.
 struct EngineOptions {
   std::string model;                 // folder in the Hugging Face layout
   std::string device = "auto";       // auto | a row of engine/backend/backends.cc
@@ -33,20 +45,25 @@ struct EngineOptions {
   int64_t host_memory_bytes = 0;     // cap on host arenas; 0: half of what is free at start
   // Cap on everything taken on the GPU but its bare context; 0: 90 % of what is free at start.
   int64_t gpu_memory_bytes = 0;
-  int64_t weight_page_bytes = 16 << 20;  // of streamed expert weights; a power of two
-  // GPU memory for streamed weights, of the streamed pages of one layer. More than 200 has no use.
-  int32_t weight_ring_percent = 150;
-  int32_t num_micro_batches = 0;  // parts that a step is cut into, at least; 0: auto
+  std::string policy = "auto";           // auto | manual
+  std::string objective = "throughput";  // throughput | energy: what the policy is best in
+  WorkloadHint workload;
+  std::shared_ptr<const HardwareProfile> hardware;  // null: not known
+  int64_t weight_page_bytes = 0;  // of streamed expert weights; a power of two. 0: policy
+  // GPU memory for streamed weights, of the streamed pages of one layer, 100 to 200; 0: policy.
+  // More than 200 has no use.
+  int32_t weight_ring_percent = 0;
+  int32_t num_micro_batches = 0;  // parts that a step is cut into, at least; 0: policy
   int32_t num_hidden_layers = 0;  // the model is cut to its first layers; 0: whole. Benchmarks only
   int32_t cpu_threads = 0;        // 0: all cores but one, at least one
   std::string cpu_isa = "auto";   // auto | a row of engine/backend/cpu/isa.cc
   // Whether compute threads keep to one core each: auto | on | off, see CpuBackendOptions().
   std::string cpu_pinning = "auto";
-  int32_t max_running_sequences = 256;
-  int32_t max_step_tokens = 2048;  // prompt and decode tokens in one step
-  int32_t max_model_len = 0;       // 0: the model's max_position_embeddings
-  std::string kv_format = "auto";  // of the KV cache: bf16, f16 or int8; auto: the backend's own
-  int32_t kv_page_tokens = 16;     // token positions per KV page
+  int32_t max_running_sequences = 0;  // 0: policy
+  int32_t max_step_tokens = 0;        // prompt and decode tokens in one step; 0: policy
+  int32_t max_model_len = 0;          // 0: the model's max_position_embeddings
+  std::string kv_format = "auto";     // of the KV cache: bf16, f16 or int8; auto: the backend's own
+  int32_t kv_page_tokens = 16;        // token positions per KV page
   int32_t max_queued_requests = 1024;  // submitted and not yet running
   int32_t tokenizer_threads = 1;
 };
@@ -67,6 +84,35 @@ struct MemoryUse {
   int64_t bytes = 0;
 };
 
+// What the planner expects of a plan; microseconds are those of one step.
+struct PlanPrediction {
+  std::string hardware;  // name of the profile
+  WorkloadHint workload;
+  int32_t num_sequences = 0;                   // running at once
+  double step_us = 0;                          // a step of decode tokens only
+  std::array<double, kNumLanes> lane_us = {};  // of that step
+  double host_us = 0;                          // of that step, between the lanes' work: sampling
+  std::string bottleneck;                      // "h2d", "cpu", "gpu", "d2h" or "host memory"
+  double bound_us = 0;                         // that the bottleneck alone would take
+  double tokens_per_s = 0;                     // generated, prompts in between included
+  double bound_tokens_per_s = 0;               // if nothing ever waited
+  double joules_per_token = 0;                 // 0: the profile does not tell
+  // What else would bring: twice of one resource, another KV format, experts on the CPU.
+  struct Alternative {
+    std::string what;
+    double tokens_per_s = 0;
+    bool is_available = false;  // with other settings on this machine
+  };
+  std::vector<Alternative> alternatives;
+  struct TensorGroup {
+    std::string name;   // "experts, resident"
+    std::string place;  // "gpu", "host", "host, streamed"
+    int64_t bytes = 0;
+  };
+  std::vector<TensorGroup> tensors;
+  RooflineChart roofline;
+};
+
 // What was decided at start.
 struct PlanInfo {
   std::string
@@ -84,6 +130,7 @@ struct PlanInfo {
   bool host_memory_pinned = false;        // whether copies run at the speed of the link
   double probed_h2d_bytes_per_s = 0;      // of copies of one weight page; 0: not measured
   std::vector<MemoryUse> memory;
+  std::optional<PlanPrediction> prediction = {};  // if the hardware's profile is known
 };
 
 // Levels at one moment.
@@ -102,7 +149,12 @@ struct StepStats {
   int32_t num_decode_tokens = 0;
   int32_t num_prefill_tokens = 0;
   double step_us = 0;
-  std::array<double, kNumLanes> lane_busy_us = {};  // by Lane
+  // From the choice of the batch to the last token sampled, and what was predicted for it; 0: no
+  // profile of the hardware.
+  double wall_us = 0;
+  double predicted_wall_us = 0;
+  std::array<double, kNumLanes> predicted_lane_us = {};  // by Lane
+  std::array<double, kNumLanes> lane_busy_us = {};       // by Lane
   // [lane][cause]: time a lane stood idle between its tasks because the task it needed was still
   // running on lane `cause`; on the diagonal, because nothing had been launched yet.
   std::array<std::array<double, kNumLanes>, kNumLanes> lane_stall_us = {};
@@ -159,6 +211,22 @@ struct LinkRates {
   std::vector<Row> rows;  // by copy_bytes, ascending
 };
 
+// A run in virtual time.
+struct SimulatedRun {
+  double seconds = 0;
+  int64_t num_steps = 0;
+  int64_t num_generated_tokens = 0;
+  int64_t num_prompt_tokens = 0;
+  int32_t peak_sequences = 0;
+  double decode_step_us =
+      0;  // mean of the steps with a full batch and no prompt; 0: there was none
+  double decode_predicted_us = 0;                   // what the planner says of the same steps
+  std::array<double, kNumLanes> lane_busy_us = {};  // by Lane, of all steps
+  double tokens_per_s() const {
+    return seconds > 0 ? static_cast<double>(num_generated_tokens) / seconds : 0;
+  }
+};
+
 class Engine {
  public:
   // Loads the model and starts the threads; blocks until the first request could run. `logger` and
@@ -173,6 +241,13 @@ class Engine {
 
   // The model that Create() would load, from config.json and the chat template alone.
   static absl::StatusOr<ModelInfo> Describe(const EngineOptions& options);
+
+  // Runs requests of these prompt lengths through the scheduler and the pipeline on the simulated
+  // machine of `options.hardware`, in virtual time. InvalidArgument without a profile; else as
+  // Plan().
+  static absl::StatusOr<SimulatedRun> Simulate(const EngineOptions& options,
+                                               absl::Span<const int32_t> prompt_lengths,
+                                               int32_t num_output_tokens);
 
   // Measures the link of the device, which should be idle; takes a few seconds and, for their time,
   // up to 2 GiB of memory on both sides. FailedPrecondition if the device has no link.

@@ -20,6 +20,12 @@ constexpr int32_t kAutoMicroBatches = 4;
 constexpr int64_t kGpuKernelBytes = int64_t{128} << 20;
 constexpr int64_t kPinnedBytesPerPageTableByte = 4096 / 8;
 
+// Fixed values for what is left to the policy: a small machine's.
+constexpr int32_t kFixedRunningSequences = 256;
+constexpr int32_t kFixedStepTokens = 2048;
+constexpr int64_t kFixedWeightPageBytes = int64_t{16} << 20;
+constexpr int32_t kFixedRingPercent = 150;
+
 absl::Status CheckRange(absl::string_view key, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -123,12 +129,6 @@ int64_t NumKvPages(const EngineOptions& options, const EnginePlan& plan, int64_t
                     pages_per_sequence * options.max_running_sequences);
 }
 
-absl::StatusOr<int64_t> HostLimitBytes(const EngineOptions& options) {
-  if (options.host_memory_bytes > 0) return options.host_memory_bytes;
-  ASSIGN_OR_RETURN(const int64_t available_bytes, AvailableHostMemoryBytes());
-  return available_bytes / 2;
-}
-
 int64_t GpuLimitBytes(const EngineOptions& options, const Backend& backend) {
   if (options.gpu_memory_bytes > 0) return options.gpu_memory_bytes;
   return backend.free_device_bytes() / 10 * 9;
@@ -176,8 +176,27 @@ absl::Status PlanGpuMemory(const EngineOptions& options, const ModelConfig& conf
 
 }  // namespace
 
-absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const ModelConfig& config,
-                                          const Backend& backend, const Backend* host_backend) {
+EngineOptions WithFixedChoices(EngineOptions options) {
+  const auto fix = [](auto* choice, auto value) {
+    if (*choice == 0) *choice = value;
+  };
+  fix(&options.max_running_sequences, kFixedRunningSequences);
+  fix(&options.max_step_tokens, std::max(kFixedStepTokens, options.max_running_sequences));
+  fix(&options.weight_page_bytes, kFixedWeightPageBytes);
+  fix(&options.weight_ring_percent, kFixedRingPercent);
+  return options;
+}
+
+absl::StatusOr<int64_t> HostLimitBytes(const EngineOptions& options) {
+  if (options.host_memory_bytes > 0) return options.host_memory_bytes;
+  ASSIGN_OR_RETURN(const int64_t available_bytes, AvailableHostMemoryBytes());
+  return available_bytes / 2;
+}
+
+absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& given, const ModelConfig& config,
+                                          const Backend& backend, const Backend* host_backend,
+                                          const WeightSizes* exact_sizes) {
+  const EngineOptions options = WithFixedChoices(given);
   RETURN_IF_ERROR(CheckOptions(options, config));
   EnginePlan plan;
   const bool has_gpu = backend.has_device_memory();
@@ -203,13 +222,17 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const Mo
   plan.activations.max_micro_batch_rows = plan.cut.max_rows;
   plan.weights = {&backend.weight_format(), backend.embedding_dtype(), &backend.expert_format()};
   if (has_gpu) plan.weights.expert_page_bytes = options.weight_page_bytes;
-  const WeightSizes sizes = SizeWeights(config, plan.weights);
+  const WeightSizes sizes = exact_sizes != nullptr
+                                ? WithPages(*exact_sizes, plan.weights.expert_page_bytes)
+                                : SizeWeights(config, plan.weights);
 
   plan.kv_cache.num_layers = config.num_hidden_layers;
   plan.kv_cache.heads = config.heads();
   plan.kv_cache.page_tokens = options.kv_page_tokens;
   ASSIGN_OR_RETURN(const int64_t host_limit_bytes, HostLimitBytes(options));
+  plan.host_limit_bytes = host_limit_bytes;
   if (has_gpu) {
+    plan.gpu_limit_bytes = GpuLimitBytes(options, backend);
     // How much of the experts stays on the host is known once the GPU's memory is divided, and that
     // needs to know the KV cache for staging. All of it on the host is a safe first guess.
     plan.kv_cache.num_pages = NumKvPages(options, plan, host_limit_bytes - sizes.bytes());

@@ -33,15 +33,26 @@ struct EnginePlan {
   WeightLayout weights;
   ExpertStoreOptions experts;  // without device memory: no pages at all
   KvCacheOptions kv_cache;
+  int64_t host_limit_bytes = 0;  // that the budget keeps to
+  int64_t gpu_limit_bytes = 0;   // 0 without a GPU
   MemoryBudget budget;
 };
 
+// `options` with the documented fixed values in place of what is left to the policy.
+EngineOptions WithFixedChoices(EngineOptions options);
+
 // ResourceExhausted if the memory cannot hold the model and one sequence of full length, naming the
 // least that would; InvalidArgument for options out of range, naming the key.
-// `host_backend` attends on the host beside a backend with device memory; else null.
+// `host_backend` attends on the host beside a backend with device memory; else null. Choices that
+// are left to the policy get the fixed values. `exact_sizes`, if there, are SizeWeights() of this
+// model and backend with small pages, which take milliseconds to add up.
 absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const ModelConfig& config,
                                           const Backend& backend,
-                                          const Backend* host_backend = nullptr);
+                                          const Backend* host_backend = nullptr,
+                                          const WeightSizes* exact_sizes = nullptr);
+
+// What the host's memory may be used for, from options or from what is free.
+absl::StatusOr<int64_t> HostLimitBytes(const EngineOptions& options);
 
 // `pinned`: whether the system allowed to pin the host memory.
 PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend, bool pinned);

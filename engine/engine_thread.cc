@@ -10,7 +10,8 @@
 
 namespace moelight {
 
-EngineThread::EngineThread(EngineThreadParts parts) : parts_(std::move(parts)) {
+EngineThread::EngineThread(EngineThreadParts parts)
+    : parts_(std::move(parts)), step_watch_(parts_.logger) {
   thread_ = std::thread([this]() { Loop(); });
 }
 
@@ -117,17 +118,24 @@ void EngineThread::CancelNow(RequestId id) {
 
 absl::Status EngineThread::Step() {
   if (requests_.empty()) return absl::OkStatus();
+  const SteadyTime begin = std::chrono::steady_clock::now();
   parts_.scheduler.NextBatch(&batch_);
   CHECK_GT(batch_.num_sequences(), 0) << "sequences are waiting and none was admitted";
   NoteStarted();
   ASSIGN_OR_RETURN(const StepResult result, parts_.step_runner.Run(&batch_));
   parts_.scheduler.StepDone(batch_);
-  Report(result);
   {
     MutexLock lock(&shares_mutex_);
     expert_counts_ = parts_.step_runner.expert_counts();
   }
+  // What was predicted looks at the batch as it ran, so before its sequences grow.
+  StepStats stats = StatsOf(result);
   SampleBatch();
+  stats.wall_us =
+      std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+  parts_.trace.RecordStep(result.plan->plan, result.timings,
+                          {stats.wall_us, stats.predicted_wall_us});
+  Report(stats);
   num_running_.store(parts_.scheduler.num_running(), std::memory_order_relaxed);
   num_kv_pages_used_.store(parts_.kv_cache.num_pages() - parts_.kv_cache.num_free_pages(),
                            std::memory_order_relaxed);
@@ -165,8 +173,7 @@ void EngineThread::SampleBatch() {
   }
 }
 
-void EngineThread::Report(const StepResult& result) {
-  if (parts_.observer == nullptr) return;
+StepStats EngineThread::StatsOf(const StepResult& result) const {
   StepStats stats;
   stats.num_sequences = batch_.num_sequences();
   stats.num_decode_tokens = batch_.num_decode_tokens();
@@ -178,7 +185,18 @@ void EngineThread::Report(const StepResult& result) {
   stats.compute_overlapped_us = result.times.compute_overlapped_us;
   stats.h2d_bytes = result.h2d_bytes;
   stats.d2h_bytes = result.d2h_bytes;
-  parts_.observer->OnStep(stats);
+  if (parts_.predictor == nullptr) return stats;
+  const StepPrediction prediction = parts_.predictor->Predict(
+      result.plan->plan, ShapeOf(batch_, parts_.predictor->config().sliding_window),
+      result.plan->shape.weights, parts_.weight_page_bytes);
+  stats.predicted_wall_us = prediction.step_us;
+  stats.predicted_lane_us = prediction.busy_us;
+  return stats;
+}
+
+void EngineThread::Report(const StepStats& stats) {
+  step_watch_.Observe(stats);
+  if (parts_.observer != nullptr) parts_.observer->OnStep(stats);
 }
 
 void EngineThread::End(ActiveRequest* request, const absl::Status& status, FinishReason reason) {

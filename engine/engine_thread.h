@@ -23,7 +23,10 @@
 #include "engine/engine.h"
 #include "engine/memory/kv_cache.h"
 #include "engine/pipeline/step_runner.h"
+#include "engine/pipeline/trace.h"
+#include "engine/planner/step_predictor.h"
 #include "engine/scheduler/scheduler.h"
+#include "engine/step_watch.h"
 
 namespace moelight {
 
@@ -32,6 +35,9 @@ struct EngineThreadParts {
   StepRunner& step_runner;
   Scheduler& scheduler;
   KvCache& kv_cache;
+  const StepPredictor* predictor;  // null: the hardware is not known
+  int64_t weight_page_bytes;
+  TraceRecorder& trace;
   const Tokenizer* tokenizer;  // may be null
   SamplingDefaults sampling_defaults;
   int32_t vocab_size;
@@ -71,7 +77,9 @@ class EngineThread {
   // One step of everything that is running.
   absl::Status Step();
   void SampleBatch();
-  void Report(const StepResult& result);
+  // All but wall_us.
+  StepStats StatsOf(const StepResult& result) const;
+  void Report(const StepStats& stats);
   // Removes the request's sequences from the scheduler and answers it.
   void End(ActiveRequest* request, const absl::Status& status, FinishReason reason);
   void EndAll(const absl::Status& status, FinishReason reason);
@@ -91,6 +99,7 @@ class EngineThread {
   std::unordered_map<const Sequence*, ActiveRequest::ActiveChoice*> choice_of_;
   Batch batch_;
   SamplerScratch sampler_scratch_;
+  StepWatch step_watch_;
   std::deque<PreparedRequest> taken_;
   std::vector<RequestId> taken_cancels_;
 

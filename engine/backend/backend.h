@@ -91,6 +91,8 @@ class Backend {
 
   // Whether device memory is apart from host memory, so that weights and activations are copied.
   virtual bool has_device_memory() const { return false; }
+  // Whether nothing reads or writes the memory that ops name, so that none need be behind it.
+  virtual bool is_virtual() const { return false; }
   // Bytes that can be allocated now. 0 without device memory of its own.
   virtual int64_t free_device_bytes() const { return 0; }
   // `bytes` of zeroed device memory, aligned to 256. ResourceExhausted naming `name` and the size.

@@ -45,7 +45,7 @@ Arena::~Arena() {
 
 absl::Status Arena::Pin(Backend& backend, int num_threads) {
   CHECK(device_ == nullptr);
-  if (!backend.has_device_memory()) return absl::OkStatus();
+  if (!backend.has_device_memory() || backend.is_virtual()) return absl::OkStatus();
   TouchPages(base_, bytes_, num_threads);
   ASSIGN_OR_RETURN(pinned_, backend.PinHost(base_, bytes_));
   return absl::OkStatus();

@@ -19,6 +19,14 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const KvCacheOptions& o
   return cache;
 }
 
+absl::StatusOr<std::unique_ptr<KvCache>> KvCache::CreateOnDevice(const KvCacheOptions& options,
+                                                                 Backend& backend) {
+  CHECK_GT(options.num_pages, 0);
+  ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena,
+                   Arena::CreateOnDevice("the KV cache", options.bytes(), backend));
+  return std::unique_ptr<KvCache>(new KvCache(options, std::move(arena)));
+}
+
 KvCache::KvCache(const KvCacheOptions& options, std::unique_ptr<Arena> arena)
     : options_(options), arena_(std::move(arena)) {
   for (int32_t i = 0; i < options.num_layers; ++i) {

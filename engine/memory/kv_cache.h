@@ -42,6 +42,9 @@ class KvCache {
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const KvCacheOptions& options,
                                                          Backend& backend, int num_threads);
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const KvCacheOptions& options);
+  // The pages lie in the memory of `backend`.
+  static absl::StatusOr<std::unique_ptr<KvCache>> CreateOnDevice(const KvCacheOptions& options,
+                                                                 Backend& backend);
 
   // Pages that hold `num_tokens` positions.
   int64_t PagesFor(int64_t num_tokens) const {

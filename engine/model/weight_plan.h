@@ -74,6 +74,8 @@ struct WeightSizes {
   int64_t bytes() const { return common_bytes + expert_bytes; }
 };
 WeightSizes SizeWeights(const ModelConfig& config, const WeightLayout& layout);
+// The same with larger pages, without adding up all tensors again.
+WeightSizes WithPages(WeightSizes sizes, int64_t expert_page_bytes);
 // Of both regions.
 int64_t WeightBytes(const ModelConfig& config, const WeightLayout& layout);
 

@@ -11,6 +11,9 @@ PlanBuilder::PlanBuilder(const PlanShape& shape) : shape_(shape), layer_used_(sh
   const WeightStream& weights = shape.weights;
   const int32_t first = weights.first_layer();
   if (first < 0) return;
+  for (int32_t layer = 0; layer < shape.num_layers; ++layer) {
+    first_index_.push_back(weights.first_index(layer));
+  }
   for (int32_t layer = first + 1; layer < shape.num_layers; ++layer) {
     if (!weights.streams(layer)) continue;
     for (int32_t part = 0; part < weights.num_parts; ++part) loads_.push_back({layer, part, false});
@@ -70,11 +73,11 @@ int32_t PlanBuilder::Append(Task task) {
 bool PlanBuilder::HasRoomFor(const Load& load) const {
   const WeightStream& weights = shape_.weights;
   // What the part's last page overwrites, as an index of this step's stream.
-  const int64_t overwritten = weights.first_index(load.layer) +
+  const int64_t overwritten = first_index_[load.layer] +
                               weights.part_end(load.layer, load.part) - 1 - weights.num_ring_slots +
                               (load.ahead ? weights.num_pages() : 0);
   for (int32_t layer = 0; layer < shape_.num_layers; ++layer) {
-    if (weights.streams(layer) && weights.first_index(layer) <= overwritten &&
+    if (weights.streams(layer) && first_index_[layer] <= overwritten &&
         !layer_used_[layer]) {
       return false;
     }

@@ -5,8 +5,9 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <vector>
+
+#include <absl/container/flat_hash_map.h>
 
 #include "engine/pipeline/step_plan.h"
 #include "engine/pipeline/task_accesses.h"
@@ -61,10 +62,11 @@ class PlanBuilder {
 
   const PlanShape& shape_;
   StepPlan plan_;
-  std::map<Resource, Uses> uses_;
+  absl::flat_hash_map<Resource, Uses> uses_;
   std::vector<Load> loads_;  // in stream order, without the head
   size_t next_load_ = 0;
-  std::vector<bool> layer_used_;  // whether the layer's last kPostAttn has been launched
+  std::vector<int64_t> first_index_;  // of each layer's first page in the stream
+  std::vector<bool> layer_used_;      // whether the layer's last kPostAttn has been launched
 };
 
 }  // namespace moelight

@@ -5,52 +5,34 @@
 
 #include "engine/base/status_macros.h"
 #include "engine/pipeline/plan_validator.h"
+#include "engine/pipeline/weight_stream.h"
 
 namespace moelight {
 namespace {
 
-// A layer's pages go in this many tasks: enough for every micro-batch of usual plans to have its
-// own share between two hidden states, few enough that events cost nothing beside 10 ms of copying.
-constexpr int32_t kWeightPartsPerLayer = 8;
-
 // Plans kept; one of 32 layers and 4 micro-batches is about 100 KiB.
 constexpr size_t kMaxPlans = 64;
-
-WeightStream MakeWeightStream(const ExpertStore* experts) {
-  WeightStream stream;
-  if (experts == nullptr || experts->options().num_ring_slots == 0) return stream;
-  const int32_t num_layers = static_cast<int32_t>(experts->options().layer_pages.size());
-  int64_t most_pages = 1;
-  for (int32_t layer = 0; layer < num_layers; ++layer) {
-    stream.layer_pages.push_back(experts->options().streamed_pages(layer));
-    most_pages = std::max(most_pages, stream.layer_pages.back());
-  }
-  stream.num_ring_slots = experts->options().num_ring_slots;
-  stream.num_parts = static_cast<int32_t>(std::min<int64_t>(kWeightPartsPerLayer, most_pages));
-  return stream;
-}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StepRunner>> StepRunner::Create(const StepRunnerOptions& options,
-                                                               const ForwardPassParts& parts,
-                                                               TraceRecorder* trace) {
+                                                               const ForwardPassParts& parts) {
   ASSIGN_OR_RETURN(std::unique_ptr<Activations> activations,
                    Activations::Create(parts.config, options.activations, parts.device));
-  return std::unique_ptr<StepRunner>(new StepRunner(options, parts, trace, std::move(activations)));
+  return std::unique_ptr<StepRunner>(new StepRunner(options, parts, std::move(activations)));
 }
 
 StepRunner::StepRunner(const StepRunnerOptions& options, const ForwardPassParts& parts,
-                       TraceRecorder* trace, std::unique_ptr<Activations> activations)
+                       std::unique_ptr<Activations> activations)
     : options_(options),
       parts_(parts),
-      trace_(trace),
-      weight_stream_(MakeWeightStream(parts.experts)),
+      weight_stream_(parts.experts == nullptr ? WeightStream()
+                                              : StreamOf(parts.experts->options())),
       activations_(std::move(activations)),
       forward_pass_(parts_, weight_stream_, *activations_),
       executor_(parts.device) {}
 
-absl::StatusOr<const StepPlan*> StepRunner::PlanFor(const Batch& batch) {
+absl::StatusOr<const ShapedPlan*> StepRunner::PlanFor(const Batch& batch) {
   PlanShape shape;
   shape.num_layers = parts_.config.num_hidden_layers;
   shape.num_micro_batches = static_cast<int32_t>(batch.micro_batches().size());
@@ -70,18 +52,19 @@ absl::StatusOr<const StepPlan*> StepRunner::PlanFor(const Batch& batch) {
     RETURN_IF_ERROR(ValidatePlan(made->plan, made->shape));
     plan = std::move(made);
   }
-  return &plan->plan;
+  return plan.get();
 }
 
 absl::StatusOr<StepResult> StepRunner::Run(Batch* batch) {
   batch->Cut(options_.cut);
-  ASSIGN_OR_RETURN(const StepPlan* plan, PlanFor(*batch));
+  ASSIGN_OR_RETURN(const ShapedPlan* plan, PlanFor(*batch));
   forward_pass_.BeginStep(batch);
   StepResult result;
-  ASSIGN_OR_RETURN(result.times, executor_.Run(*plan, forward_pass_));
+  ASSIGN_OR_RETURN(result.times, executor_.Run(plan->plan, forward_pass_));
   forward_pass_.EndStep();
   if (parts_.experts != nullptr) parts_.experts->EndStep();
-  if (trace_ != nullptr) trace_->RecordStep(*plan, executor_.timings());
+  result.plan = plan;
+  result.timings = executor_.timings();
   result.h2d_bytes = forward_pass_.h2d_bytes();
   result.d2h_bytes = forward_pass_.d2h_bytes();
   return result;

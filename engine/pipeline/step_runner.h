@@ -17,7 +17,6 @@
 #include "engine/pipeline/executor.h"
 #include "engine/pipeline/forward_pass.h"
 #include "engine/pipeline/step_plan.h"
-#include "engine/pipeline/trace.h"
 #include "engine/scheduler/batch.h"
 
 namespace moelight {
@@ -28,18 +27,25 @@ struct StepRunnerOptions {
   ActivationShape activations;
 };
 
+// A built plan and what it was built for.
+struct ShapedPlan {
+  PlanShape shape;
+  StepPlan plan;
+};
+
 struct StepResult {
   LaneTimes times;
+  // What ran, and when each task did; until the next Run().
+  const ShapedPlan* plan = nullptr;
+  absl::Span<const TaskTiming> timings;
   int64_t h2d_bytes = 0;
   int64_t d2h_bytes = 0;
 };
 
 class StepRunner {
  public:
-  // `trace` may be null.
   static absl::StatusOr<std::unique_ptr<StepRunner>> Create(const StepRunnerOptions& options,
-                                                            const ForwardPassParts& parts,
-                                                            TraceRecorder* trace);
+                                                            const ForwardPassParts& parts);
 
   // Blocks until the step has ended. Cuts `batch` into micro-batches, which orders its sequences.
   absl::StatusOr<StepResult> Run(Batch* batch);
@@ -53,21 +59,15 @@ class StepRunner {
   absl::Span<float> logits(int32_t i);
 
  private:
-  // A built plan and what it was built for.
-  struct ShapedPlan {
-    PlanShape shape;
-    StepPlan plan;
-  };
   using PlanKey = std::tuple<int32_t /*micro-batches*/, bool /*host attention*/,
                              bool /*device attention*/, bool /*load KV*/>;
 
-  StepRunner(const StepRunnerOptions& options, const ForwardPassParts& parts, TraceRecorder* trace,
+  StepRunner(const StepRunnerOptions& options, const ForwardPassParts& parts,
              std::unique_ptr<Activations> activations);
-  absl::StatusOr<const StepPlan*> PlanFor(const Batch& batch);
+  absl::StatusOr<const ShapedPlan*> PlanFor(const Batch& batch);
 
   const StepRunnerOptions options_;
   const ForwardPassParts parts_;
-  TraceRecorder* const trace_;
   const WeightStream weight_stream_;
   std::unique_ptr<Activations> activations_;
   ForwardPass forward_pass_;

@@ -2,10 +2,17 @@
 
 namespace moelight {
 
+namespace {
+
+// Index, in the stream from this step's first page on, of a layer's page 0 in this step or the next.
+int64_t StreamIndex(const WeightStream& weights, int32_t layer, bool ahead) {
+  return weights.first_index(layer) + (ahead ? weights.num_pages() : int64_t{0});
+}
+
+}  // namespace
+
 int64_t RingSlot(const WeightStream& weights, int32_t layer, int64_t page, bool ahead) {
-  const int64_t index =
-      weights.first_index(layer) + page + (ahead ? weights.num_pages() : int64_t{0});
-  return index % weights.num_ring_slots;
+  return (StreamIndex(weights, layer, ahead) + page) % weights.num_ring_slots;
 }
 
 std::vector<Access> AccessesOf(const Task& task, const PlanShape& shape) {
@@ -41,19 +48,20 @@ std::vector<Access> AccessesOf(const Task& task, const PlanShape& shape) {
       std::vector<Access> accesses = {read(Buffer::kAttnHostRows, j),
                                       read(Buffer::kAttnDeviceRows, j), write(Buffer::kHidden, j)};
       if (!shape.weights.streams(task.layer)) return accesses;
-      for (int64_t page = 0; page < shape.weights.layer_pages[task.layer]; ++page) {
-        accesses.push_back(
-            read(Buffer::kRingSlot, RingSlot(shape.weights, task.layer, page, /*ahead=*/false)));
+      const WeightStream& weights = shape.weights;
+      const int64_t first = StreamIndex(weights, task.layer, /*ahead=*/false);
+      for (int64_t page = 0; page < weights.layer_pages[task.layer]; ++page) {
+        accesses.push_back(read(Buffer::kRingSlot, (first + page) % weights.num_ring_slots));
       }
       return accesses;
     }
     case TaskKind::kLoadWeights: {
       std::vector<Access> accesses;
       const WeightStream& weights = shape.weights;
+      const int64_t first = StreamIndex(weights, task.layer, task.ahead);
       for (int64_t page = weights.part_begin(task.layer, task.part);
            page < weights.part_end(task.layer, task.part); ++page) {
-        accesses.push_back(
-            write(Buffer::kRingSlot, RingSlot(weights, task.layer, page, task.ahead)));
+        accesses.push_back(write(Buffer::kRingSlot, (first + page) % weights.num_ring_slots));
       }
       return accesses;
     }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "engine/pipeline/step_plan.h"
@@ -32,6 +33,13 @@ struct Resource {
   int64_t index = 0;
   bool operator<(const Resource& other) const {
     return std::tie(buffer, index) < std::tie(other.buffer, other.index);
+  }
+  bool operator==(const Resource& other) const {
+    return buffer == other.buffer && index == other.index;
+  }
+  template <typename H>
+  friend H AbslHashValue(H hash, const Resource& resource) {
+    return H::combine(std::move(hash), resource.buffer, resource.index);
   }
 };
 

@@ -33,6 +33,7 @@ void AppendTrackNames(std::string* json) {
 void TraceRecorder::Start(int32_t max_steps) {
   MutexLock lock(&mutex_);
   spans_.clear();
+  steps_.clear();
   started_ = true;
   num_steps_left_ = std::max(0, max_steps);
   num_steps_ = 0;
@@ -40,7 +41,8 @@ void TraceRecorder::Start(int32_t max_steps) {
   recording_.store(num_steps_left_ > 0, std::memory_order_relaxed);
 }
 
-void TraceRecorder::RecordStep(const StepPlan& plan, absl::Span<const TaskTiming> timings) {
+void TraceRecorder::RecordStep(const StepPlan& plan, absl::Span<const TaskTiming> timings,
+                               const StepDuration& duration) {
   if (!recording_.load(std::memory_order_relaxed)) return;
   CHECK_LE(plan.tasks.size(), timings.size());
   MutexLock lock(&mutex_);
@@ -55,12 +57,16 @@ void TraceRecorder::RecordStep(const StepPlan& plan, absl::Span<const TaskTiming
     }
     spans_.push_back({task.kind, num_steps_, task.layer, task.micro_batch, task.part, timings[i]});
   }
+  if (plan.num_head_tasks < static_cast<int32_t>(plan.tasks.size())) {
+    steps_.push_back({timings[plan.num_head_tasks].begin_us, duration});
+  }
   ++num_steps_;
   if (--num_steps_left_ == 0) recording_.store(false, std::memory_order_relaxed);
 }
 
 absl::StatusOr<std::string> TraceRecorder::Stop() {
   std::vector<TraceSpan> spans;
+  std::vector<RecordedStep> steps;
   int64_t num_dropped = 0;
   int32_t num_steps = 0;
   {
@@ -72,6 +78,7 @@ absl::StatusOr<std::string> TraceRecorder::Stop() {
     num_dropped = num_dropped_;
     num_steps = num_steps_;
     spans.swap(spans_);
+    steps.swap(steps_);
   }
   // Weights of the first layer may have been copied before anything else of the step began.
   double begin_us = spans.empty() ? 0 : spans[0].timing.begin_us;
@@ -88,6 +95,16 @@ absl::StatusOr<std::string> TraceRecorder::Stop() {
         TaskKindName(span.kind), TrackId(TaskLane(span.kind)), span.timing.begin_us - begin_us,
         std::max(0.0, span.timing.end_us - span.timing.begin_us), span.step, span.layer,
         span.micro_batch, span.part);
+  }
+  // Perfetto draws counters as curves: measured beside predicted, step by step.
+  for (const RecordedStep& step : steps) {
+    if (step.duration.predicted_us <= 0) continue;
+    absl::StrAppendFormat(
+        &json,
+        "{\"name\":\"step_us\",\"ph\":\"C\",\"pid\":1,\"ts\":%.3f,"
+        "\"args\":{\"measured\":%.3f,\"predicted\":%.3f}},\n",
+        std::max(0.0, step.begin_us - begin_us), step.duration.measured_us,
+        step.duration.predicted_us);
   }
   // The last event also spares the comma after the last span.
   absl::StrAppend(&json,

@@ -22,6 +22,12 @@
 
 namespace moelight {
 
+// Of one step, sampling included.
+struct StepDuration {
+  double measured_us = 0;
+  double predicted_us = 0;  // 0: nothing was predicted
+};
+
 class TraceRecorder {
  public:
   // 64 MiB of JSON at about 130 bytes a span.
@@ -32,7 +38,8 @@ class TraceRecorder {
   absl::StatusOr<std::string> Stop();
 
   // timings[i] is when plan.tasks[i] ran.
-  void RecordStep(const StepPlan& plan, absl::Span<const TaskTiming> timings);
+  void RecordStep(const StepPlan& plan, absl::Span<const TaskTiming> timings,
+                  const StepDuration& duration = {});
 
  private:
   struct TraceSpan {
@@ -44,6 +51,11 @@ class TraceRecorder {
     TaskTiming timing;
   };
 
+  struct RecordedStep {
+    double begin_us = 0;
+    StepDuration duration;
+  };
+
   std::atomic<bool> recording_ = false;
   Mutex mutex_;
   bool started_ ABSL_GUARDED_BY(mutex_) = false;
@@ -51,6 +63,7 @@ class TraceRecorder {
   int32_t num_steps_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t num_dropped_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<TraceSpan> spans_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RecordedStep> steps_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace moelight

@@ -66,8 +66,16 @@ StepPrediction StepPredictor::Predict(const StepPlan& plan, const BatchShape& ba
   StepPrediction prediction;
   std::vector<double> task_us;
   task_us.reserve(plan.tasks.size());
+  // Layers of one kind cost the same, and a plan has many.
+  const size_t num_parts = batch.micro_batches.size();
+  std::vector<OpCost> known(2 * kNumTaskKinds * num_parts);
   for (const Task& task : plan.tasks) {
-    const OpCost cost = task_costs_.Of(task, batch, weights, page_bytes);
+    const bool is_moe = config_.layer_is_moe(task.layer);
+    OpCost& cost = known[(static_cast<size_t>(task.kind) * 2 + (is_moe ? 1 : 0)) * num_parts +
+                         task.micro_batch];
+    if (cost.us == 0 || task.kind == TaskKind::kLoadWeights) {
+      cost = task_costs_.Of(task, batch, weights, page_bytes);
+    }
     task_us.push_back(cost.us);
     if (!task.ahead) Count(cost, TaskLane(task.kind), &prediction);
   }

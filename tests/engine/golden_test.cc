@@ -103,8 +103,7 @@ struct Model {
     runner = *StepRunner::Create(
         {plan.schedule, plan.cut, plan.activations},
         {config, weights->weights(), weights->experts(), *backend,
-         host_backend != nullptr ? *host_backend : *backend, *kv_cache, staged_copy.get()},
-        nullptr);
+         host_backend != nullptr ? *host_backend : *backend, *kv_cache, staged_copy.get()});
   }
   // Room for a layer and a half: little is resident, and the ring is short.
   void ShrinkExpertMemory() {

@@ -70,6 +70,7 @@ class SimulatedBackend final : public Backend {
   const WeightFormat& weight_format() const override { return kBf16Format; }
   const WeightFormat& expert_format() const override { return kBf16TiledFormat; }
   bool has_device_memory() const override { return is_gpu_; }
+  bool is_virtual() const override { return true; }
   int64_t free_device_bytes() const override {
     return is_gpu_ ? costs_.profile().gpu.memory_bytes : 0;
   }
@@ -214,10 +215,6 @@ absl::Status SimulatedBackend::CopyPages(const CopyPagesArgs& args, Stream& stre
 }
 
 }  // namespace
-
-void SimulatedMachine::AdvanceHost(double us) { clock->AdvanceHostTo(clock->host_us() + us); }
-
-double SimulatedMachine::host_us() const { return clock->host_us(); }
 
 SimulatedMachine CreateSimulatedMachine(const HardwareProfile& profile, DType kv_dtype) {
   SimulatedMachine machine;

@@ -22,13 +22,9 @@ namespace moelight {
 class VirtualClock;
 
 struct SimulatedMachine {
-  std::shared_ptr<VirtualClock> clock;
-  std::unique_ptr<Backend> device;  // the GPU, or the host if there is none
-  std::unique_ptr<Backend> host;    // attends beside a GPU; null if there is none
-
-  // What a thread of the host does between two steps: nothing is issued before it has ended.
-  void AdvanceHost(double us);
-  double host_us() const;
+  std::shared_ptr<VirtualClock> clock;  // virtual_clock.h
+  std::unique_ptr<Backend> device;      // the GPU, or the host if there is none
+  std::unique_ptr<Backend> host;        // attends beside a GPU; null if there is none
 };
 
 // `kv_dtype`: of the cache in the host's memory.

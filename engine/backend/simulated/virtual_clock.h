@@ -22,6 +22,8 @@ class VirtualClock {
  public:
   double host_us() const { return host_us_; }
   void AdvanceHostTo(double us) { host_us_ = std::max(host_us_, us); }
+  // What that thread does between two steps.
+  void AdvanceHost(double us) { host_us_ += us; }
   double metered_us() const { return metered_us_; }
   void Meter(double us) { metered_us_ += us; }
 
