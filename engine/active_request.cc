@@ -66,10 +66,9 @@ bool ActiveRequest::NoteStarted(SteadyTime now) {
   return true;
 }
 
-bool ActiveRequest::Advance(ActiveChoice& choice, absl::Span<float> logits,
-                            SamplerScratch& scratch) {
+bool ActiveRequest::Advance(ActiveChoice& choice,
+                            absl::StatusOr<SequenceSampler::Sampled> sampled) {
   Choice& output = choice.output;
-  absl::StatusOr<SequenceSampler::Sampled> sampled = choice.sampler->Sample(logits, scratch);
   if (!sampled.ok()) {
     error_ = sampled.status();
     output.finish_reason = FinishReason::kError;

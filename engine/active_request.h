@@ -61,10 +61,9 @@ class ActiveRequest {
   bool NoteStarted(SteadyTime now);
   bool started() const { return start_time_.has_value(); }
 
-  // Samples the next token of `choice` from `logits` [vocab_size] (overwritten), and streams what
-  // became final. True if the choice has ended. A row whose logits are not numbers ends with an
-  // error.
-  bool Advance(ActiveChoice& choice, absl::Span<float> logits, SamplerScratch& scratch);
+  // Takes the next token of `choice`, which its sampler chose, and streams what became final. True
+  // if the choice has ended. A row whose logits are not numbers ends with an error.
+  bool Advance(ActiveChoice& choice, absl::StatusOr<SequenceSampler::Sampled> sampled);
 
   // Hands the result to the sink (and the observer, which may be null). Choices that are not done
   // get `reason`. The request is over afterwards.

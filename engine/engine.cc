@@ -11,6 +11,7 @@
 #include "engine/active_request.h"
 #include "engine/backend/backend.h"
 #include "engine/base/mutex.h"
+#include "engine/base/parallel.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu_options.h"
 #include "engine/decision.h"
@@ -46,6 +47,8 @@ struct EngineParts {
   std::unique_ptr<StagedCopy> staged_copy;  // null: streamed weights are pinned, or there are none
   double probed_h2d_bytes_per_s = 0;        // 0: there is no link
   TraceRecorder trace;
+  // Not pinned: its threads share the cores with those of the backends, which rest meanwhile.
+  std::unique_ptr<ParallelRunner> sampling_runner;
   std::unique_ptr<StepPredictor> predictor;  // null: the hardware is not known
   std::unique_ptr<StepRunner> step_runner;
 
@@ -114,6 +117,7 @@ absl::Status PlaceParts(const EngineOptions& options, std::unique_ptr<ModelWeigh
           {plan.schedule, plan.cut, plan.activations},
           {decision.config, parts->weights->weights(), parts->weights->experts(), backend,
            decision.attention_backend(), *parts->kv_cache, parts->staged_copy.get()}));
+  parts->sampling_runner = std::make_unique<ParallelRunner>(NumCpuThreads(options));
   if (decision.options.hardware != nullptr) {
     parts->predictor = std::make_unique<StepPredictor>(decision.config, FormatsOf(plan),
                                                        *decision.options.hardware);
@@ -167,7 +171,7 @@ class EngineImpl : public Engine {
         *parts_->step_runner, *parts_->scheduler, *parts_->kv_cache, parts_->predictor.get(),
         parts_->decision.plan.experts.page_bytes, parts_->trace, parts_->tokenizer.get(),
         MakeSamplingDefaults(parts_->generation_config), model_.vocab_size, model_.max_model_len,
-        logger, observer, [this]() { LeaveQueue(); }});
+        *parts_->sampling_runner, logger, observer, [this]() { LeaveQueue(); }});
     preparer_.emplace(parts_->tokenizer.get(), parts_->chat_template.get(), model_.vocab_size,
                       options.tokenizer_threads, options.max_queued_requests);
   }

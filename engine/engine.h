@@ -29,7 +29,7 @@ namespace moelight {
 
 // What requests will be like: the planner sizes batches and buffers for it. Others run as well.
 struct WorkloadHint {
-  double mean_prompt_tokens = 256;
+  int32_t mean_prompt_tokens = 256;
   int32_t max_prompt_tokens = 1024;
   int32_t num_output_tokens = 128;
 };
@@ -121,6 +121,7 @@ struct PlanInfo {
   int32_t max_running_sequences = 0;
   int32_t max_step_tokens = 0;
   int32_t num_micro_batches = 0;
+  std::string kv_format;
   int32_t kv_page_tokens = 0;
   int64_t num_kv_pages = 0;
   int64_t weight_page_bytes = 0;

@@ -279,6 +279,7 @@ PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend, bool pinne
   info.max_running_sequences = plan.scheduler.max_running_sequences;
   info.max_step_tokens = plan.scheduler.max_step_tokens;
   info.num_micro_batches = plan.cut.num_micro_batches;
+  info.kv_format = std::string(KvFormatName(plan.kv_cache.dtype));
   info.kv_page_tokens = plan.kv_cache.page_tokens;
   info.num_kv_pages = plan.kv_cache.num_pages;
   info.weight_page_bytes = plan.experts.page_bytes;

@@ -1,5 +1,6 @@
 #include "engine/engine_thread.h"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -9,9 +10,18 @@
 #include "engine/base/status_macros.h"
 
 namespace moelight {
+namespace {
+
+// Logits that a thread looks through before it asks for more: some 10 us of work, the price of
+// waking another thread.
+constexpr int64_t kSampledLogits = 1 << 16;
+
+}  // namespace
 
 EngineThread::EngineThread(EngineThreadParts parts)
-    : parts_(std::move(parts)), step_watch_(parts_.logger) {
+    : parts_(std::move(parts)),
+      sampler_scratch_(parts_.sampling_runner.num_threads()),
+      step_watch_(parts_.logger) {
   thread_ = std::thread([this]() { Loop(); });
 }
 
@@ -131,6 +141,7 @@ absl::Status EngineThread::Step() {
   // What was predicted looks at the batch as it ran, so before its sequences grow.
   StepStats stats = StatsOf(result);
   SampleBatch();
+  AdvanceBatch();
   stats.wall_us =
       std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
   parts_.trace.RecordStep(result.plan->plan, result.timings,
@@ -162,10 +173,28 @@ void EngineThread::NoteStarted() {
 }
 
 void EngineThread::SampleBatch() {
+  const int32_t count = batch_.num_sequences();
+  sampled_choices_.clear();
+  for (int32_t i = 0; i < count; ++i) {
+    sampled_choices_.push_back(choice_of_.at(batch_.sequence(i)));
+  }
+  sampled_tokens_.assign(count, SequenceSampler::Sampled());
+  const int64_t grain = std::max<int64_t>(1, kSampledLogits / parts_.vocab_size);
+  ParallelRunner& runner = parts_.sampling_runner;
+  runner.For(count, grain, [&](int64_t begin, int64_t end) {
+    SamplerScratch& scratch = sampler_scratch_[runner.WorkerIndex()];
+    for (int64_t i = begin; i < end; ++i) {
+      sampled_tokens_[i] = sampled_choices_[i]->sampler->Sample(
+          parts_.step_runner.logits(static_cast<int32_t>(i)), scratch);
+    }
+  });
+}
+
+void EngineThread::AdvanceBatch() {
   for (int32_t i = 0; i < batch_.num_sequences(); ++i) {
-    ActiveRequest::ActiveChoice& choice = *choice_of_.at(batch_.sequence(i));
+    ActiveRequest::ActiveChoice& choice = *sampled_choices_[i];
     ActiveRequest* const request = choice.request;
-    if (!request->Advance(choice, parts_.step_runner.logits(i), sampler_scratch_)) continue;
+    if (!request->Advance(choice, std::move(sampled_tokens_[i]))) continue;
     parts_.scheduler.Remove(&choice.sequence);
     choice_of_.erase(&choice.sequence);
     choice.done = true;

@@ -20,6 +20,7 @@
 #include "engine/active_request.h"
 #include "engine/base/logger.h"
 #include "engine/base/mutex.h"
+#include "engine/base/parallel.h"
 #include "engine/engine.h"
 #include "engine/memory/kv_cache.h"
 #include "engine/pipeline/step_runner.h"
@@ -42,6 +43,7 @@ struct EngineThreadParts {
   SamplingDefaults sampling_defaults;
   int32_t vocab_size;
   int32_t max_model_len;
+  ParallelRunner& sampling_runner;
   Logger& logger;
   EngineObserver* observer;  // may be null
   // Called whenever a request leaves the queue, to run or to end.
@@ -76,7 +78,10 @@ class EngineThread {
   void NoteStarted();
   // One step of everything that is running.
   absl::Status Step();
+  // Chooses the next token of every sequence of the batch, on all threads of the runner.
   void SampleBatch();
+  // Takes them, one sequence after another.
+  void AdvanceBatch();
   // All but wall_us.
   StepStats StatsOf(const StepResult& result) const;
   void Report(const StepStats& stats);
@@ -98,7 +103,9 @@ class EngineThread {
   std::unordered_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
   std::unordered_map<const Sequence*, ActiveRequest::ActiveChoice*> choice_of_;
   Batch batch_;
-  SamplerScratch sampler_scratch_;
+  std::vector<ActiveRequest::ActiveChoice*> sampled_choices_;             // of the batch
+  std::vector<absl::StatusOr<SequenceSampler::Sampled>> sampled_tokens_;  // one each
+  std::vector<SamplerScratch> sampler_scratch_;                           // of each worker
   StepWatch step_watch_;
   std::deque<PreparedRequest> taken_;
   std::vector<RequestId> taken_cancels_;

@@ -16,7 +16,7 @@ namespace {
 
 // More micro-batches overlap better and need smaller buffers; fewer read the experts from the GPU's
 // memory less often. The paper's policies have up to some 20.
-constexpr int32_t kMicroBatches[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 19, 24, 32};
+constexpr int32_t kMicroBatches[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 19};
 constexpr int32_t kRingPercents[] = {125, 150, 200, 100};
 // Prompt tokens of a step, in multiples of what a steady stream of requests needs: more fill the
 // batch faster and need larger buffers.
@@ -28,6 +28,10 @@ constexpr double kSequenceShares[] = {1, 0.75, 0.5, 0.25};
 constexpr int kSequenceStepsPerDoubling = 32;
 constexpr int32_t kMaxSequences = 1 << 16;
 constexpr int64_t kMaxStepTokens = 1 << 17;
+// Candidates this near to the best count as equal to it; of those, the most micro-batches are
+// taken. Small ones keep the pipeline full when attention takes longer than predicted, and up to
+// the balance point (MoE-Lightning equation 11) reading the experts again for each costs nothing.
+constexpr double kIndifference = 0.005;
 // Kept for the second round, in which everything else varies.
 constexpr size_t kNumFinalists = 4;
 
@@ -229,7 +233,16 @@ absl::StatusOr<PolicyChoice> PolicySearch::Run() {
   std::stable_sort(candidates.begin(), candidates.end(), is_better);
   SecondRound(&candidates);
   std::stable_sort(candidates.begin(), candidates.end(), is_better);
-  return std::move(candidates.front().choice);
+  const double good_enough =
+      candidates.front().score - kIndifference * std::abs(candidates.front().score);
+  Candidate* chosen = &candidates.front();
+  for (Candidate& candidate : candidates) {
+    if (candidate.score >= good_enough &&
+        candidate.choices.num_micro_batches > chosen->choices.num_micro_batches) {
+      chosen = &candidate;
+    }
+  }
+  return std::move(chosen->choice);
 }
 
 absl::Status CheckObjective(const EngineOptions& options) {

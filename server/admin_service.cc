@@ -39,12 +39,47 @@ v1::ModelInfo ToProto(const ModelInfo& model) {
   return proto;
 }
 
+v1::PlanPrediction ToProto(const PlanPrediction& prediction) {
+  v1::PlanPrediction proto;
+  proto.set_hardware(prediction.hardware);
+  proto.set_mean_prompt_tokens(prediction.workload.mean_prompt_tokens);
+  proto.set_max_prompt_tokens(prediction.workload.max_prompt_tokens);
+  proto.set_num_output_tokens(prediction.workload.num_output_tokens);
+  proto.set_num_sequences(prediction.num_sequences);
+  proto.set_step_us(prediction.step_us);
+  for (const Lane lane : kAllLanes) {
+    v1::LaneTime& time = *proto.add_lanes();
+    time.set_lane(std::string(LaneName(lane)));
+    time.set_us(prediction.lane_us[static_cast<int>(lane)]);
+  }
+  proto.set_host_us(prediction.host_us);
+  proto.set_bottleneck(prediction.bottleneck);
+  proto.set_bound_us(prediction.bound_us);
+  proto.set_tokens_per_s(prediction.tokens_per_s);
+  proto.set_bound_tokens_per_s(prediction.bound_tokens_per_s);
+  proto.set_joules_per_token(prediction.joules_per_token);
+  for (const PlanPrediction::Alternative& alternative : prediction.alternatives) {
+    v1::PlanAlternative& other = *proto.add_alternatives();
+    other.set_what(alternative.what);
+    other.set_tokens_per_s(alternative.tokens_per_s);
+    other.set_is_available(alternative.is_available);
+  }
+  for (const PlanPrediction::TensorGroup& group : prediction.tensors) {
+    v1::TensorGroup& tensors = *proto.add_tensors();
+    tensors.set_name(group.name);
+    tensors.set_place(group.place);
+    tensors.set_bytes(group.bytes);
+  }
+  return proto;
+}
+
 v1::GetPlanResponse ToProto(const PlanInfo& plan) {
   v1::GetPlanResponse proto;
   proto.set_schedule(plan.schedule);
   proto.set_max_running_sequences(plan.max_running_sequences);
   proto.set_max_step_tokens(plan.max_step_tokens);
   proto.set_num_micro_batches(plan.num_micro_batches);
+  proto.set_kv_format(plan.kv_format);
   proto.set_kv_page_tokens(plan.kv_page_tokens);
   proto.set_num_kv_pages(plan.num_kv_pages);
   proto.set_weight_page_bytes(plan.weight_page_bytes);
@@ -59,6 +94,7 @@ v1::GetPlanResponse ToProto(const PlanInfo& plan) {
     memory.set_tag(use.tag);
     memory.set_bytes(use.bytes);
   }
+  if (plan.prediction.has_value()) *proto.mutable_prediction() = ToProto(*plan.prediction);
   return proto;
 }
 

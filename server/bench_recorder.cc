@@ -31,10 +31,13 @@ void Add(const BenchStep& step, BenchSummary* summary) {
   ++summary->num_steps;
   summary->wall_seconds += step.wall_seconds;
   summary->step_seconds += stats.step_us * kSecondsPerMicrosecond;
+  summary->engine_seconds += stats.wall_us * kSecondsPerMicrosecond;
+  summary->predicted_seconds += stats.predicted_wall_us * kSecondsPerMicrosecond;
   summary->num_generated_tokens += stats.num_sequences;
   summary->num_prompt_tokens += stats.num_prefill_tokens;
   for (int lane = 0; lane < kNumLanes; ++lane) {
     summary->lane_busy_us[lane] += stats.lane_busy_us[lane];
+    summary->predicted_lane_us[lane] += stats.predicted_lane_us[lane];
     for (int cause = 0; cause < kNumLanes; ++cause) {
       summary->lane_stall_us[lane][cause] += stats.lane_stall_us[lane][cause];
     }

@@ -36,6 +36,9 @@ struct BenchSummary {
   int64_t num_steps = 0;
   double wall_seconds = 0;
   double step_seconds = 0;
+  double engine_seconds = 0;     // from the choice of a batch to its last token sampled
+  double predicted_seconds = 0;  // for the same; 0: no hardware profile
+  std::array<double, kNumLanes> predicted_lane_us = {};  // by Lane
   int64_t num_generated_tokens = 0;
   int64_t num_prompt_tokens = 0;
   double step_us_mean = 0;

@@ -112,6 +112,20 @@ ordered_json SummaryToJson(const BenchSummary& summary, const LinkRates::Row* ro
        {{"link", bounds.link_us}, {"cpu", bounds.cpu_us}, {"gpu", bounds.gpu_us}}},
       {"step_to_longest_bound_ratio", Ratio(summary.step_us_mean, bounds.longest_us())},
   };
+  if (summary.predicted_seconds > 0) {
+    ordered_json lanes;
+    for (const Lane lane : kAllLanes) {
+      lanes[std::string(LaneName(lane))] =
+          summary.predicted_lane_us[static_cast<int>(lane)] / summary.num_steps;
+    }
+    json["prediction"] = {
+        {"measured_us_per_step",
+         summary.engine_seconds / kSecondsPerMicrosecond / summary.num_steps},
+        {"predicted_us_per_step",
+         summary.predicted_seconds / kSecondsPerMicrosecond / summary.num_steps},
+        {"error_ratio", summary.predicted_seconds / summary.engine_seconds - 1},
+        {"predicted_busy_us_per_step", lanes}};
+  }
   if (roof != nullptr && summary.h2d_bytes > 0) {
     const double roof_tokens_per_s = LinkRoofTokensPerSecond(summary, *roof);
     json["link_roof"] = {{"generated_tokens_per_s", roof_tokens_per_s},
@@ -123,6 +137,7 @@ ordered_json SummaryToJson(const BenchSummary& summary, const LinkRates::Row* ro
 ordered_json PlanToJson(const PlanInfo& plan) {
   return {{"backend", plan.backend},
           {"schedule", plan.schedule},
+          {"kv_format", plan.kv_format},
           {"max_running_sequences", plan.max_running_sequences},
           {"max_step_tokens", plan.max_step_tokens},
           {"num_micro_batches", plan.num_micro_batches},

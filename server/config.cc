@@ -213,9 +213,9 @@ class ConfigLoader {
 
 }  // namespace
 
-int64_t RowsInFlight(const Config& config) {
+int64_t RowsInFlight(const Config& config, int64_t max_running_sequences) {
   if (config.rpc_limits.rows_in_flight != 0) return config.rpc_limits.rows_in_flight;
-  return int64_t{config.engine.max_running_sequences} + config.engine.max_queued_requests / 2;
+  return max_running_sequences + config.engine.max_queued_requests / 2;
 }
 
 absl::StatusOr<Config> LoadConfig(const ConfigSources& sources) {

@@ -53,17 +53,17 @@ struct Config {
   std::string metrics_listen = "127.0.0.1:9464";  // empty: no metrics are served
 
   EngineOptions engine;
-  // Read so that what they cannot be is refused with the reason; the engine has no choice here yet.
+  std::string hardware_profile;  // file; empty: see hardware_cache.h
+  // Read so that what it cannot be is refused with the reason; the engine has no choice here yet.
   std::string weight_format = "auto";
-  std::string policy = "auto";
 
   std::string log_level = "info";
   std::string log_format = "text";
 };
 
-// server.limits.rows_in_flight, or its default: a full batch and half of the engine's queue, so
-// that the engine never runs dry and interactive requests always find room.
-int64_t RowsInFlight(const Config& config);
+// server.limits.rows_in_flight, or its default: a full batch of `max_running_sequences` and half of
+// the engine's queue, so that the engine never runs dry and interactive requests always find room.
+int64_t RowsInFlight(const Config& config, int64_t max_running_sequences);
 
 struct ConfigSources {
   std::string file;                                              // config.yaml

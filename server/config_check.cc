@@ -14,6 +14,8 @@
 namespace moelight {
 namespace {
 
+constexpr uint64_t kMinPageBytes = 1 << 20;
+
 using Report = std::function<void(absl::string_view key, std::string reason)>;
 
 void CheckListen(const Config& config, const Report& report) {
@@ -73,13 +75,15 @@ void CheckLimits(const Config& config, const Report& report) {
                         " does not hold one message of server.limits.message_bytes ",
                         FormatSize(message_bytes)));
   }
-  const int64_t rows_in_flight = RowsInFlight(config);
-  const int64_t room =
-      int64_t{config.engine.max_running_sequences} + config.engine.max_queued_requests;
-  if (rows_in_flight < config.engine.max_running_sequences) {
+  // Where the policy chooses the batch, what does not fit is seen when it has.
+  const int64_t max_running = config.engine.max_running_sequences;
+  if (max_running == 0) return;
+  const int64_t rows_in_flight = RowsInFlight(config, max_running);
+  const int64_t room = max_running + config.engine.max_queued_requests;
+  if (rows_in_flight < max_running) {
     report("server.limits.rows_in_flight",
            absl::StrCat(rows_in_flight, " rows never fill engine.max_running_sequences ",
-                        config.engine.max_running_sequences));
+                        max_running));
   } else if (rows_in_flight > room) {
     report("server.limits.rows_in_flight",
            absl::StrCat(rows_in_flight,
@@ -108,11 +112,27 @@ void CheckEngine(const Config& config, const Report& report) {
     report("engine.cpu_isa",
            absl::StrCat(engine.cpu_isa, " cannot take effect: engine.device is reference"));
   }
-  if (!std::has_single_bit(static_cast<uint64_t>(engine.weight_page_bytes))) {
+  const uint64_t page_bytes = static_cast<uint64_t>(engine.weight_page_bytes);
+  if (page_bytes != 0 && (!std::has_single_bit(page_bytes) || page_bytes < kMinPageBytes)) {
     report("engine.weight_page",
-           absl::StrCat(FormatSize(engine.weight_page_bytes), " is not a power of two"));
+           absl::StrCat(FormatSize(engine.weight_page_bytes), " is not a power of two of at least 1MiB"));
   }
-  if (engine.max_step_tokens < engine.max_running_sequences) {
+  if (engine.weight_ring_percent != 0 && engine.weight_ring_percent < 100) {
+    report("engine.weight_ring_percent",
+           absl::StrCat(engine.weight_ring_percent, " percent do not hold one layer: 100 to 200"));
+  }
+  if (engine.workload.max_prompt_tokens < engine.workload.mean_prompt_tokens) {
+    report("engine.expected_max_prompt_tokens",
+           absl::StrCat(engine.workload.max_prompt_tokens, " is below the mean, "
+                        "engine.expected_prompt_tokens ", engine.workload.mean_prompt_tokens));
+  }
+  std::error_code profile_error;
+  if (!config.hardware_profile.empty() &&
+      !std::filesystem::is_regular_file(config.hardware_profile, profile_error)) {
+    report("engine.hardware_profile",
+           absl::StrCat("\"", config.hardware_profile, "\" is not a file"));
+  }
+  if (engine.max_step_tokens != 0 && engine.max_step_tokens < engine.max_running_sequences) {
     report("engine.max_step_tokens",
            absl::StrCat(engine.max_step_tokens,
                         " is less than one token for each of engine.max_running_sequences ",

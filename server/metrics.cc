@@ -14,6 +14,9 @@ namespace {
 constexpr double kSecondsPerMicrosecond = 1e-6;
 constexpr size_t kHttpThreads = 2;
 
+// Of what was seen up to a step, in the mean after it: half is forgotten after 69 steps.
+constexpr double kRecentShare = 0.99;
+
 // Cause of a stall with no task to wait for: the next one had not been launched yet.
 const char kStallByLaunch[] = "launch";
 
@@ -92,7 +95,15 @@ void Metrics::SetSource(std::function<MetricLevels()> source) {
 
 void Metrics::SetEngine(const ModelInfo& model, const PlanInfo& plan) {
   GaugeOf("moelight_model_info", {model.name, model.architecture}).Set(1);
-  GaugeOf("moelight_plan_info", {plan.backend, plan.schedule}).Set(1);
+  GaugeOf("moelight_plan_info",
+          {plan.backend, plan.schedule, absl::StrCat(plan.num_micro_batches),
+           absl::StrCat(plan.max_running_sequences), plan.kv_format,
+           plan.prediction.has_value() ? plan.prediction->bottleneck : "unknown"})
+      .Set(1);
+  if (plan.prediction.has_value()) {
+    GaugeOf("moelight_plan_predicted_step_seconds")
+        .Set(plan.prediction->step_us * kSecondsPerMicrosecond);
+  }
   for (const MemoryUse& use : plan.memory) {
     GaugeOf("moelight_memory_bytes", {use.tier, use.tag}).Increment(use.bytes);
   }
@@ -136,6 +147,9 @@ void Metrics::OnStep(const StepStats& stats) {
   transfer_overlapped_us_ += stats.transfer_overlapped_us;
   h2d_us_ += stats.lane_busy_us[static_cast<int>(Lane::kHostToDevice)];
   h2d_bytes_ += stats.h2d_bytes;
+  if (stats.predicted_wall_us <= 0) return;
+  recent_wall_us_ = kRecentShare * recent_wall_us_ + stats.wall_us;
+  recent_predicted_us_ = kRecentShare * recent_predicted_us_ + stats.predicted_wall_us;
 }
 
 void Metrics::OnRequestFinished(const GenerateResult& result, const RequestStats& stats) {
@@ -182,6 +196,9 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
     if (source_ != nullptr) SetLevels(source_());
     GaugeOf("moelight_io_overlap_ratio")
         .Set(transfer_us_ == 0 ? 0 : transfer_overlapped_us_ / transfer_us_);
+    if (recent_wall_us_ > 0) {
+      GaugeOf("moelight_step_prediction_error_ratio").Set(recent_predicted_us_ / recent_wall_us_ - 1);
+    }
     if (probed_h2d_bytes_per_s_ > 0) {
       const double h2d_seconds = h2d_us_ * kSecondsPerMicrosecond;
       GaugeOf("moelight_link_bandwidth_ratio")

@@ -92,6 +92,9 @@ class Metrics final : public prometheus::Collectable, public EngineObserver {
   double transfer_overlapped_us_ ABSL_GUARDED_BY(mutex_) = 0;  // of that, beside compute
   double h2d_us_ ABSL_GUARDED_BY(mutex_) = 0;                  // of that, to the device
   double h2d_bytes_ ABSL_GUARDED_BY(mutex_) = 0;               // since the start
+  // Of the last steps, older ones fading out.
+  double recent_wall_us_ ABSL_GUARDED_BY(mutex_) = 0;
+  double recent_predicted_us_ ABSL_GUARDED_BY(mutex_) = 0;
   double probed_h2d_bytes_per_s_ ABSL_GUARDED_BY(mutex_) = 0;  // 0: not measured
 };
 

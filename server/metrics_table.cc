@@ -38,8 +38,10 @@ absl::Span<const MetricRow> Metrics::Rows() {
        {}},
       {"moelight_plan_info",
        kGauge,
-       "Constant 1 once the model is loaded; the backend and schedule in use.",
-       {"backend", "schedule"},
+       "Constant 1 once the model is loaded; the backend, the policy in force and what bounds it "
+       "(\"unknown\" without a hardware profile).",
+       {"backend", "schedule", "num_micro_batches", "max_running_sequences", "kv_format",
+        "bottleneck"},
        {},
        {}},
       // --- Levels ---
@@ -149,6 +151,20 @@ absl::Span<const MetricRow> Metrics::Rows() {
        commit_buckets},
       // --- Steps ---
       {"moelight_step_seconds", kHistogram, "Time of one engine step.", {}, {{}}, step_buckets},
+      {"moelight_plan_predicted_step_seconds",
+       kGauge,
+       "Time of a step of decode tokens that the plan expects with a full batch; absent without a "
+       "hardware profile.",
+       {},
+       {},
+       {}},
+      {"moelight_step_prediction_error_ratio",
+       kGauge,
+       "Predicted over measured time of the steps of the last minutes, less one; absent without a "
+       "hardware profile.",
+       {},
+       {},
+       {}},
       {"moelight_lane_busy_seconds_total",
        kCounter,
        "Time a lane worked.",

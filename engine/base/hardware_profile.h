@@ -45,7 +45,7 @@ struct HostProfile {
   double peak_flops_per_s = 0;               // widest multiply-adds, all threads
   std::vector<HostAttentionRate> attention;  // not empty
   std::vector<ExpertRateCurve> experts;      // not empty
-  // Logits looked through by the sampler, bytes per second.
+  // Logits looked through by the sampler on one thread, bytes per second.
   double sample_bytes_per_s = 0;
 };
 

@@ -35,7 +35,7 @@ EngineOptions PaperOptions() {
   options.max_running_sequences = 1400;
   options.max_step_tokens = 16384;
   options.max_model_len = 1024;
-  return options;
+  return WithFixedChoices(options);
 }
 
 TEST(EnginePlanTest, KeepsBothCapsAndUsesThem) {

@@ -166,8 +166,9 @@ OpCost OpCosts::HostAttention(const HeadGeometry& heads, DType kv_dtype, int64_t
 }
 
 OpCost OpCosts::Sample(int64_t bytes) const {
-  return {static_cast<double>(bytes) / profile_.host.sample_bytes_per_s * kUsPerSecond, 0,
-          static_cast<double>(bytes)};
+  const HostProfile& host = profile_.host;
+  const double rate = std::min(host.sample_bytes_per_s * host.num_threads, host.read_bytes_per_s);
+  return {static_cast<double>(bytes) / rate * kUsPerSecond, 0, static_cast<double>(bytes)};
 }
 
 OpCost OpCosts::ToDevice(int64_t bytes) const {
