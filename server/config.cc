@@ -1,7 +1,6 @@
 #include "server/config.h"
 
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 
@@ -17,30 +16,12 @@
 #include "server/config_check.h"
 #include "server/config_keys.h"
 #include "server/config_values.h"
+#include "server/text_file.h"
 
 namespace moelight {
 namespace {
 
-// A configuration has a few dozen lines. More than this is the wrong file.
-constexpr size_t kMaxFileBytes = 1 << 20;
 constexpr absl::string_view kEnvironmentPrefix = "MOELIGHT__";
-
-absl::StatusOr<std::string> ReadConfigFile(const std::string& file) {
-  std::error_code error;
-  if (std::filesystem::is_directory(file, error)) {
-    return absl::InvalidArgumentError(absl::StrCat(file, ": is a folder, not a file"));
-  }
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) return absl::InvalidArgumentError(absl::StrCat(file, ": cannot be opened"));
-  std::string text(kMaxFileBytes + 1, '\0');
-  stream.read(text.data(), text.size());
-  if (stream.bad()) return absl::InvalidArgumentError(absl::StrCat(file, ": cannot be read"));
-  text.resize(stream.gcount());
-  if (text.size() > kMaxFileBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(file, ": larger than 1MiB, limit 1MiB"));
-  }
-  return text;
-}
 
 bool IsSection(absl::string_view path) {
   const std::string prefix = absl::StrCat(path, ".");
@@ -67,7 +48,7 @@ class ConfigLoader {
  public:
   void ReadFile(const std::string& file) {
     file_ = file;
-    const absl::StatusOr<std::string> text = ReadConfigFile(file);
+    const absl::StatusOr<std::string> text = ReadTextFile(file);
     if (!text.ok()) {
       errors_.emplace_back(text.status().message());
       return;
