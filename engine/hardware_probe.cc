@@ -1,5 +1,6 @@
 #include "engine/hardware_probe.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -59,10 +60,13 @@ absl::StatusOr<HardwareProfile> MeasureHardware(
   profile.source = absl::StrCat("probed ", UtcDate());
   ASSIGN_OR_RETURN(profile.fingerprint, FingerprintOf(options, device));
   if (gpu != nullptr) {
+    // First, while all of its memory is free.
+    ASSIGN_OR_RETURN(profile.gpu, MeasureGpu(*gpu, spec.gpu, on_progress));
     ASSIGN_OR_RETURN(profile.link, MeasureLinkProfile(*gpu, spec.link, on_progress));
   }
   ASSIGN_OR_RETURN(profile.host, MeasureHost(options, spec.host, gpu, on_progress));
   profile.name = profile.host.name;
+  if (gpu != nullptr) absl::StrAppend(&profile.name, ", ", profile.gpu.name);
   RETURN_IF_ERROR(ValidateHardwareProfile(profile));
   return profile;
 }
@@ -88,6 +92,9 @@ absl::StatusOr<HardwareProfile> Engine::ProbeHardware(
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> device, CreateProbedDevice(options));
   HardwareProbeSpec spec;
   spec.link.gpu_memory_bytes = options.gpu_memory_bytes;
+  if (options.gpu_memory_bytes > 0) {
+    spec.gpu.memory_bytes = std::min(spec.gpu.memory_bytes, options.gpu_memory_bytes);
+  }
   return MeasureHardware(options, spec, *device, on_progress);
 }
 

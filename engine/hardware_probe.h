@@ -15,6 +15,7 @@
 #include "engine/backend/backend.h"
 #include "engine/base/hardware_profile.h"
 #include "engine/engine.h"
+#include "engine/gpu_probe/gpu_probe.h"
 #include "engine/host_probe.h"
 #include "engine/link_probe.h"
 
@@ -23,6 +24,7 @@ namespace moelight {
 struct HardwareProbeSpec {
   HostProbeSpec host;
   LinkProbeSpec link;
+  GpuProbeSpec gpu;
 };
 
 // `device` is the backend of engine.device. A machine where that has no memory of its own has no
