@@ -267,7 +267,8 @@ class Engine {
 
   // Measures what this machine can do: link, memory, kernels of the CPU and, if there is one, of
   // the GPU. The machine should be idle; takes under a minute. `on_progress` (may be empty) is told
-  // what is measured next.
+  // what each part has found and how far its turns lie apart. The calling thread must not have run
+  // loops of compute threads before, which might have bound it to a CPU.
   static absl::StatusOr<HardwareProfile> ProbeHardware(
       const EngineOptions& options, const std::function<void(absl::string_view)>& on_progress);
   // Changes when a profile of this machine is of no use any more: other processor, memory, GPU,

@@ -10,14 +10,9 @@
 #include <string>
 #include <vector>
 
-namespace moelight {
+#include "engine/base/spread.h"
 
-// A figure measured in several turns.
-struct Spread {
-  double median = 0;
-  double min = 0;
-  double max = 0;
-};
+namespace moelight {
 
 // A kernel and copies from host memory to a GPU at full rate, at the same time.
 struct BesideCopyRate {

@@ -13,13 +13,30 @@
 #include <absl/status/statusor.h>
 
 #include "engine/backend/backend.h"
+#include "engine/base/spread.h"
 #include "engine/engine.h"
 
 namespace moelight {
 
-// Rates by size of copy, each the median of 5 turns. Takes `region_bytes` twice on both sides: one
-// for each direction. Sizes of copies that are larger than a region are left out.
-absl::StatusOr<LinkRates> MeasureLink(Backend& backend, int64_t region_bytes);
+struct LinkProbeSpec {
+  // Taken twice on both sides, once for each direction. Larger copies are left out. 0: what leaves
+  // the device half empty, at most 1 GiB.
+  int64_t region_bytes = 0;
+  int64_t gpu_memory_bytes = 0;  // that the probe may take for its choice of a region; 0: all
+  // Copies in both directions before anything is measured. A link that was idle has let its clock
+  // and its lanes go to sleep and takes some tenths of a second to come back.
+  double warm_seconds = 0.3;
+  // At least, of each turn: engines copy without a pause, so starting and waiting must not count.
+  double turn_seconds = 0.05;
+};
+
+// Rates by size of copy, each the median of 5 turns. `widest` may be null.
+absl::StatusOr<LinkRates> MeasureLink(Backend& backend, const LinkProbeSpec& spec,
+                                      WidestSpread* widest);
+
+// Seconds from issuing one copy of 4 KiB to the device until the host knows of its end: what a copy
+// costs besides its bytes.
+absl::StatusOr<Spread> MeasureCopyLatency(Backend& backend);
 
 // Bytes per second of host-to-device copies of `page_bytes` each, the best of 3 turns of at most
 // 256 MiB. Takes a fraction of a second, most of it to pin 256 MiB.

@@ -27,6 +27,11 @@ double Seconds(std::chrono::steady_clock::duration duration) {
 
 }  // namespace
 
+CopyLoad::CopyLoad(Backend& backend) : backend_(backend) {
+  CPU_ZERO(&creator_cpus_);
+  (void)sched_getaffinity(0, sizeof(creator_cpus_), &creator_cpus_);
+}
+
 absl::StatusOr<std::unique_ptr<CopyLoad>> CopyLoad::Create(Backend& backend) {
   auto load = std::unique_ptr<CopyLoad>(new CopyLoad(backend));
   ASSIGN_OR_RETURN(load->host_, Arena::Create("copy_load", kBatchCopies * kCopyBytes));
@@ -68,6 +73,8 @@ absl::StatusOr<double> CopyLoad::Beside(const std::function<absl::Status()>& wor
   absl::Status copy_status;
   std::vector<Period> batches;
   std::thread copier([&] {
+    // Refused for an empty set: then it stays where it is.
+    (void)sched_setaffinity(0, sizeof(creator_cpus_), &creator_cpus_);
     // A first batch, after which they follow each other without a pause.
     copy_status = CopyBatch().status();
     copying.count_down();

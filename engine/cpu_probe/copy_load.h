@@ -2,10 +2,14 @@
 // something else is measured.
 //
 // Threads: one caller. Beside() copies on a thread of its own, which sleeps while the device works;
-// the backend is that thread's alone meanwhile. Owns its memory on both sides, taken in Create().
-// Errors: ResourceExhausted for memory, what the device says otherwise.
+// the backend is that thread's alone meanwhile. It runs where the thread could that called
+// Create(), which no runner has bound yet: as a child of a bound caller it would wait for that
+// one's CPU. Owns its memory on both sides, taken in Create(). Errors: ResourceExhausted for
+// memory, what the device says otherwise.
 #ifndef MOELIGHT_ENGINE_CPU_PROBE_COPY_LOAD_H_
 #define MOELIGHT_ENGINE_CPU_PROBE_COPY_LOAD_H_
+
+#include <sched.h>
 
 #include <chrono>
 #include <cstdint>
@@ -36,11 +40,12 @@ class CopyLoad {
     Clock::time_point end;
   };
 
-  explicit CopyLoad(Backend& backend) : backend_(backend) {}
+  explicit CopyLoad(Backend& backend);
   // One batch of copies, from the first issued to the last ended.
   absl::StatusOr<Period> CopyBatch();
 
   Backend& backend_;
+  cpu_set_t creator_cpus_;
   std::unique_ptr<Arena> host_;
   char* host_data_ = nullptr;
   std::unique_ptr<DeviceBuffer> device_;

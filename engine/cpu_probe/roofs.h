@@ -19,7 +19,7 @@ class CpuRoofs {
   CpuRoofs(const CpuIsa& isa, const ProbeMemory& memory, double turn_seconds,
            ParallelRunner& runner);
 
-  // One turn of each. Reads go over the memory from beginning to end, but for 1 GiB at most.
+  // One turn of each. Reads go over the memory from beginning to end, in stretches of 256 MiB.
   double ReadBytesPerSecond();
   double PeakFlopsPerSecond();
 

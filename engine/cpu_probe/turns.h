@@ -4,9 +4,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <vector>
-
-#include "engine/kernel_rates.h"
 
 namespace moelight {
 
@@ -24,9 +21,6 @@ double SecondsPerCall(double min_seconds, const Work& work) {
   } while (seconds < min_seconds);
   return seconds / static_cast<double>(num_calls);
 }
-
-// `values` is not empty.
-Spread SpreadOf(std::vector<double> values);
 
 }  // namespace moelight
 

@@ -23,8 +23,11 @@ class LinkProbeTest : public ::testing::TestWithParam<bool> {
 
 TEST_P(LinkProbeTest, RowsAreTheSizesThatFitTheRegion) {
   const std::unique_ptr<Backend> backend = MakeBackend();
-  const absl::StatusOr<LinkRates> rates = MeasureLink(*backend, 5 << 20);
+  WidestSpread widest;
+  const absl::StatusOr<LinkRates> rates = MeasureLink(
+      *backend, {.region_bytes = 5 << 20, .warm_seconds = 1e-3, .turn_seconds = 1e-3}, &widest);
   ASSERT_TRUE(rates.ok()) << rates.status();
+  EXPECT_GT(widest.relative(), 0);
   ASSERT_EQ(rates->rows.size(), 3u);
   int64_t copy_bytes = 256 << 10;
   for (const LinkRates::Row& row : rates->rows) {
@@ -34,6 +37,25 @@ TEST_P(LinkProbeTest, RowsAreTheSizesThatFitTheRegion) {
     EXPECT_GT(row.d2h_bytes_per_s, 0);
     EXPECT_GT(row.both_bytes_per_s, 0);
   }
+}
+
+TEST_P(LinkProbeTest, TheRegionLeavesHalfOfWhatMayBeTaken) {
+  const std::unique_ptr<Backend> backend = MakeBackend();
+  LinkProbeSpec spec;
+  spec.gpu_memory_bytes = 16 << 20;
+  spec.warm_seconds = spec.turn_seconds = 1e-3;
+  const absl::StatusOr<LinkRates> rates = MeasureLink(*backend, spec, /*widest=*/nullptr);
+  ASSERT_TRUE(rates.ok()) << rates.status();
+  // Two regions of 4 MiB, or of the least where there is no device memory at all.
+  EXPECT_EQ(rates->rows.back().copy_bytes, backend->has_device_memory() ? 4 << 20 : 1 << 20);
+}
+
+TEST_P(LinkProbeTest, ASmallCopyTakesTime) {
+  const std::unique_ptr<Backend> backend = MakeBackend();
+  const absl::StatusOr<Spread> seconds = MeasureCopyLatency(*backend);
+  ASSERT_TRUE(seconds.ok()) << seconds.status();
+  EXPECT_GT(seconds->min, 0);
+  EXPECT_LT(seconds->median, 0.1);
 }
 
 TEST_P(LinkProbeTest, PagesOfAnySizeAreTimed) {
