@@ -15,7 +15,7 @@ namespace moelight {
 namespace {
 
 absl::Status CreateBackends(const EngineOptions& options, Decision* decision) {
-  if (options.device != kSimulatedDevice) {
+  if (options.device != Engine::kSimulatedDevice) {
     ASSIGN_OR_RETURN(const BackendOptions backend_options,
                      CpuBackendOptions(options, &decision->why_not_pinned));
     ASSIGN_OR_RETURN(decision->backend, CreateDevice(options, backend_options));
@@ -86,6 +86,12 @@ PlanInfo Describe(const Decision& decision, bool pinned) {
   }
   info.prediction = decision.prediction;
   return info;
+}
+
+absl::StatusOr<bool> Engine::HasDeviceMemory(const EngineOptions& options) {
+  Decision decision;
+  RETURN_IF_ERROR(CreateBackends(options, &decision));
+  return decision.backend->has_device_memory();
 }
 
 absl::StatusOr<PlanInfo> Engine::Plan(const EngineOptions& options) {

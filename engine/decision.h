@@ -19,10 +19,6 @@
 
 namespace moelight {
 
-// A value of EngineOptions::device beside those of backends.cc: the machine of the profile, which
-// computes nothing. For planning and simulation; no configuration names it.
-inline constexpr char kSimulatedDevice[] = "simulated";
-
 struct Decision {
   ModelConfig config;
   absl::Status why_not_pinned;  // of compute threads that should be; OK: they are, or should not be

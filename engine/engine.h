@@ -230,6 +230,10 @@ struct SimulatedRun {
 
 class Engine {
  public:
+  // A value of EngineOptions::device beside those of the backends: the machine of
+  // EngineOptions::hardware, which computes nothing. For Plan() and Simulate().
+  static constexpr char kSimulatedDevice[] = "simulated";
+
   // Loads the model and starts the threads; blocks until the first request could run. `logger` and
   // `observer` (may be null) must outlive the engine.
   // Errors: NotFound or InvalidArgument naming file, field or tensor; ResourceExhausted naming the
@@ -239,6 +243,9 @@ class Engine {
 
   // What Create() would build, from config.json alone: nothing is loaded or allocated.
   static absl::StatusOr<PlanInfo> Plan(const EngineOptions& options);
+
+  // Whether the device of `options` has memory of its own: whether there is a GPU to plan for.
+  static absl::StatusOr<bool> HasDeviceMemory(const EngineOptions& options);
 
   // The model that Create() would load, from config.json and the chat template alone.
   static absl::StatusOr<ModelInfo> Describe(const EngineOptions& options);

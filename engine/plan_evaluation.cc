@@ -108,7 +108,8 @@ absl::StatusOr<PlanEvaluation> PlanEvaluator::Evaluate(const EnginePlan& plan,
   // the limit leaves beside the decode tokens, and at least the one prompt that runs alone
   // otherwise.
   const double prompt_tokens = n * workload.mean_prompt_tokens;
-  const double room = std::max(workload.mean_prompt_tokens, plan.scheduler.max_step_tokens - n);
+  const double room =
+      std::max<double>(workload.mean_prompt_tokens, plan.scheduler.max_step_tokens - n);
   const double num_mixed = prompt_tokens / std::min(room, prompt_tokens);
   const double outputs = workload.num_output_tokens;
   load.prompt_tokens = workload.mean_prompt_tokens;

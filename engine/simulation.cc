@@ -62,7 +62,7 @@ class Simulation {
 
 absl::StatusOr<std::unique_ptr<Simulation>> Simulation::Create(const EngineOptions& options) {
   EngineOptions simulated = options;
-  simulated.device = kSimulatedDevice;
+  simulated.device = Engine::kSimulatedDevice;
   ASSIGN_OR_RETURN(Decision decision, Decide(simulated));
   std::unique_ptr<Simulation> simulation(new Simulation(std::move(decision)));
   RETURN_IF_ERROR(simulation->Place());

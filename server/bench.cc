@@ -20,6 +20,7 @@
 #include "server/bench_report.h"
 #include "server/bench_workload.h"
 #include "server/config.h"
+#include "server/hardware.h"
 
 namespace moelight {
 namespace {
@@ -162,10 +163,14 @@ int RunExperts(const KernelBenchOptions& options, const EngineOptions& engine_op
   return 0;
 }
 
-int RunThroughput(const BenchOptions& options, const EngineOptions& engine_options) {
+int RunThroughput(const BenchOptions& options, const Config& config, EngineOptions engine_options) {
   const absl::StatusOr<const BenchWorkload*> workload = FindBenchWorkload(options.workload);
   if (!workload.ok()) return Fail(workload.status());
   Logger logger(LogLevel::kWarning, LogFormat::kText);
+  absl::StatusOr<std::shared_ptr<const HardwareProfile>> hardware = HardwareFor(config, logger);
+  if (!hardware.ok()) return Fail(hardware.status());
+  engine_options.hardware = *std::move(hardware);
+  engine_options.workload = HintFor(**workload);
   const absl::StatusOr<BenchRun> run = Measure(options, **workload, engine_options, logger);
   if (!run.ok()) return Fail(run.status());
   std::cerr << BenchRunSummary(*run);
@@ -200,7 +205,7 @@ int RunBench(const std::vector<std::string>& args, const Environment& environmen
   if (options->command == "link") return RunLink(engine_options);
   if (options->command == "attention") return RunAttention(kernels, engine_options);
   if (options->command == "experts") return RunExperts(kernels, engine_options);
-  return RunThroughput(*options, engine_options);
+  return RunThroughput(*options, *config, engine_options);
 }
 
 }  // namespace moelight

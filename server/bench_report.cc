@@ -118,13 +118,12 @@ ordered_json SummaryToJson(const BenchSummary& summary, const LinkRates::Row* ro
       lanes[std::string(LaneName(lane))] =
           summary.predicted_lane_us[static_cast<int>(lane)] / summary.num_steps;
     }
-    json["prediction"] = {
-        {"measured_us_per_step",
-         summary.engine_seconds / kSecondsPerMicrosecond / summary.num_steps},
-        {"predicted_us_per_step",
-         summary.predicted_seconds / kSecondsPerMicrosecond / summary.num_steps},
-        {"error_ratio", summary.predicted_seconds / summary.engine_seconds - 1},
-        {"predicted_busy_us_per_step", lanes}};
+    json["prediction"] = {{"measured_us_per_step",
+                           summary.engine_seconds / kSecondsPerMicrosecond / summary.num_steps},
+                          {"predicted_us_per_step",
+                           summary.predicted_seconds / kSecondsPerMicrosecond / summary.num_steps},
+                          {"error_ratio", summary.predicted_seconds / summary.engine_seconds - 1},
+                          {"predicted_busy_us_per_step", lanes}};
   }
   if (roof != nullptr && summary.h2d_bytes > 0) {
     const double roof_tokens_per_s = LinkRoofTokensPerSecond(summary, *roof);

@@ -57,6 +57,11 @@ absl::StatusOr<const BenchWorkload*> FindBenchWorkload(absl::string_view name) {
       })));
 }
 
+WorkloadHint HintFor(const BenchWorkload& workload) {
+  return {static_cast<int32_t>(std::lround(workload.mean_prompt_tokens)),
+          workload.max_prompt_tokens, workload.num_output_tokens};
+}
+
 std::vector<int32_t> DrawPromptLengths(const BenchWorkload& workload, int64_t num_requests) {
   CHECK_GT(num_requests, 0);
   // Cutting at the maximum lowers the mean, so the scale that gives the mean asked for is searched.

@@ -12,6 +12,7 @@
 #include <absl/strings/string_view.h>
 #include <absl/types/span.h>
 
+#include "engine/engine.h"
 #include "engine/request.h"
 
 namespace moelight {
@@ -26,6 +27,9 @@ struct BenchWorkload {
 absl::Span<const BenchWorkload> BenchWorkloads();
 // InvalidArgument with the list of names.
 absl::StatusOr<const BenchWorkload*> FindBenchWorkload(absl::string_view name);
+
+// What a policy is made for when it runs this.
+WorkloadHint HintFor(const BenchWorkload& workload);
 
 // The prompt length of each request. Their mean is the workload's to within one token, for any
 // number of them: they are evenly spaced quantiles in an order drawn from a fixed seed.

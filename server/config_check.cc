@@ -114,17 +114,18 @@ void CheckEngine(const Config& config, const Report& report) {
   }
   const uint64_t page_bytes = static_cast<uint64_t>(engine.weight_page_bytes);
   if (page_bytes != 0 && (!std::has_single_bit(page_bytes) || page_bytes < kMinPageBytes)) {
-    report("engine.weight_page",
-           absl::StrCat(FormatSize(engine.weight_page_bytes), " is not a power of two of at least 1MiB"));
+    report("engine.weight_page", absl::StrCat(FormatSize(engine.weight_page_bytes),
+                                              " is not a power of two of at least 1MiB"));
   }
   if (engine.weight_ring_percent != 0 && engine.weight_ring_percent < 100) {
     report("engine.weight_ring_percent",
            absl::StrCat(engine.weight_ring_percent, " percent do not hold one layer: 100 to 200"));
   }
   if (engine.workload.max_prompt_tokens < engine.workload.mean_prompt_tokens) {
-    report("engine.expected_max_prompt_tokens",
-           absl::StrCat(engine.workload.max_prompt_tokens, " is below the mean, "
-                        "engine.expected_prompt_tokens ", engine.workload.mean_prompt_tokens));
+    report("engine.expected_max_prompt_tokens", absl::StrCat(engine.workload.max_prompt_tokens,
+                                                             " is below the mean, "
+                                                             "engine.expected_prompt_tokens ",
+                                                             engine.workload.mean_prompt_tokens));
   }
   std::error_code profile_error;
   if (!config.hardware_profile.empty() &&

@@ -144,11 +144,12 @@ const std::vector<ConfigKey>& Table() {
        0,
        {"throughput", "energy"}},
       {"engine.hardware_profile", Kind::kPath, FIELD(std::string, hardware_profile),
-       "what the machine can do, as moelightd probe writes it; empty: probed at the first start and "
+       "what the machine can do, as moelightd probe writes it; empty: probed at the first start "
+       "and "
        "kept in store.path"},
       {"engine.expected_prompt_tokens", Kind::kInteger,
-       FIELD(int32_t, engine.workload.mean_prompt_tokens), "mean length of prompts that the policy is made for",
-       1, 16 * kMillion},
+       FIELD(int32_t, engine.workload.mean_prompt_tokens),
+       "mean length of prompts that the policy is made for", 1, 16 * kMillion},
       {"engine.expected_max_prompt_tokens", Kind::kInteger,
        FIELD(int32_t, engine.workload.max_prompt_tokens),
        "length of the longest prompts that the policy is made for", 1, 16 * kMillion},

@@ -104,7 +104,7 @@ absl::Status Daemon::LoadModel() {
       std::unique_ptr<Engine> engine,
       options_.create_engine(options_.config.engine, options_.logger, observer_.get()));
   DispatcherOptions dispatcher_options;
-  dispatcher_options.max_rows_in_flight = 
+  dispatcher_options.max_rows_in_flight =
       RowsInFlight(options_.config, engine->plan().max_running_sequences);
   // Levels() reads both pointers on the metrics' threads, so they change between two scrapes.
   metrics_->SetSource(nullptr);

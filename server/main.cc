@@ -9,6 +9,7 @@
 
 #include "server/bench.h"
 #include "server/command_line.h"
+#include "server/plan.h"
 #include "server/serve.h"
 
 namespace moelight {
@@ -18,12 +19,13 @@ constexpr char kHelp[] =
     "moelightd serves a Mixture-of-Experts model over gRPC.\n"
     "\n"
     "usage: moelightd [serve] [--config FILE] [--set KEY=VALUE]... [--check-config]\n"
-    "       moelightd plan    [--config FILE] [--set KEY=VALUE]...\n"
+    "       moelightd plan    [--config FILE] [--hardware FILE] [--workload NAME] ...\n"
     "       moelightd bench   throughput | link | attention | experts [--config FILE] ...\n"
     "       moelightd --version | --help\n"
     "\n"
     "  serve   run the daemon until SIGTERM, SIGINT or the Drain RPC\n"
-    "  plan    print what would run and where memory would go, as JSON; loads nothing\n"
+    "  plan    print what would run, where memory would go and how fast it would be, here or on a\n"
+    "          machine that is only described; loads nothing; see plan --help\n"
     "  bench   measure the engine without the RPC layer, as JSON; see bench --help\n"
     "\n"
     "  --config FILE     configuration, default config.yaml\n"
@@ -60,11 +62,11 @@ int Main(const std::vector<std::string>& args) {
   if (first == "probe" || first == "doctor") {
     return UsageError(first + " is not part of this version");
   }
+  if (first == "plan") return RunPlan({args.begin() + 1, args.end()}, ReadEnvironment());
   if (first == "bench") return RunBench({args.begin() + 1, args.end()}, ReadEnvironment());
   const absl::StatusOr<CommandLine> line = ParseCommandLine(args);
   if (!line.ok()) return UsageError(std::string(line.status().message()));
   if (line->command == "serve") return RunServe(*line, ReadEnvironment(), MOELIGHT_VERSION);
-  if (line->command == "plan") return RunPlan(*line, ReadEnvironment());
   return UsageError("unknown command \"" + line->command + "\"");
 }
 

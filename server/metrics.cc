@@ -197,7 +197,8 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
     GaugeOf("moelight_io_overlap_ratio")
         .Set(transfer_us_ == 0 ? 0 : transfer_overlapped_us_ / transfer_us_);
     if (recent_wall_us_ > 0) {
-      GaugeOf("moelight_step_prediction_error_ratio").Set(recent_predicted_us_ / recent_wall_us_ - 1);
+      GaugeOf("moelight_step_prediction_error_ratio")
+          .Set(recent_predicted_us_ / recent_wall_us_ - 1);
     }
     if (probed_h2d_bytes_per_s_ > 0) {
       const double h2d_seconds = h2d_us_ * kSecondsPerMicrosecond;

@@ -9,16 +9,14 @@
 #include <string>
 
 #include <google/protobuf/stubs/logging.h>
-#include <google/protobuf/util/json_util.h>
-#include <nlohmann/json.hpp>
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/engine.h"
-#include "server/admin_service.h"
 #include "server/config.h"
 #include "server/crash_marker.h"
 #include "server/daemon.h"
+#include "server/hardware.h"
 #include "server/stop_signal.h"
 
 namespace moelight {
@@ -44,13 +42,13 @@ int Fail(Logger& logger, const char* event, const absl::Status& status) {
   return kExitFailure;
 }
 
-std::string ToJson(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  std::string json;
-  CHECK(google::protobuf::util::MessageToJsonString(message, &json, options).ok());
-  return json;
+// The engine for the machine as it was probed, or is now.
+absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(const Config& config,
+                                                     const EngineOptions& engine_options,
+                                                     Logger& logger, EngineObserver* observer) {
+  EngineOptions options = engine_options;
+  ASSIGN_OR_RETURN(options.hardware, HardwareFor(config, logger));
+  return Engine::Create(options, logger, observer);
 }
 
 }  // namespace
@@ -79,12 +77,17 @@ int RunServe(const CommandLine& line, const Environment& environment, const std:
     if (loading) _exit(0);
   });
   const std::string store_path = config->store_path;
+  const Config config_for_hardware = *config;
   absl::StatusOr<std::unique_ptr<CrashMarker>> crash_marker =
       absl::FailedPreconditionError("not installed yet");
   DaemonOptions options{*std::move(config),
                         version,
                         logger,
-                        Engine::Create,
+                        [&config_for_hardware](const EngineOptions& engine_options,
+                                               Logger& engine_logger, EngineObserver* observer) {
+                          return CreateEngine(config_for_hardware, engine_options, engine_logger,
+                                              observer);
+                        },
                         [&stop](std::chrono::seconds grace) { stop.RequestDrain(grace); },
                         [&logger](const absl::Status& status) {
                           // Whatever runs on now could not be kept. The next start finds exactly
@@ -113,23 +116,6 @@ int RunServe(const CommandLine& line, const Environment& environment, const std:
   }
   (*daemon)->Stop();
   logger.Info("stopped");
-  return 0;
-}
-
-int RunPlan(const CommandLine& line, const Environment& environment) {
-  const absl::StatusOr<Config> config = Load(line, environment);
-  if (!config.ok()) {
-    std::cerr << config.status().message() << "\n";
-    return kExitUsage;
-  }
-  Logger logger(LogLevel::kWarning, LogFormat::kText);
-  const absl::StatusOr<ModelInfo> model = Engine::Describe(config->engine);
-  if (!model.ok()) return Fail(logger, "plan_failed", model.status());
-  const absl::StatusOr<PlanInfo> plan = Engine::Plan(config->engine);
-  if (!plan.ok()) return Fail(logger, "plan_failed", plan.status());
-  std::cout << "{\"backend\":" << nlohmann::json(plan->backend)
-            << ",\"model\":" << ToJson(ToProto(*model)) << ",\"plan\":" << ToJson(ToProto(*plan))
-            << "}\n";
   return 0;
 }
 

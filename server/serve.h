@@ -1,4 +1,4 @@
-// The subcommands that need the engine: serve and plan.
+// moelightd serve.
 #ifndef MOELIGHT_SERVER_SERVE_H_
 #define MOELIGHT_SERVER_SERVE_H_
 
@@ -15,10 +15,6 @@ using Environment = std::vector<std::pair<std::string, std::string>>;
 // Runs the daemon until a signal or the Drain RPC; returns the exit code. With --check-config it
 // only reads the configuration.
 int RunServe(const CommandLine& line, const Environment& environment, const std::string& version);
-
-// Prints model and plan of the configuration, with the memory by tier and tag, as JSON. Nothing is
-// loaded: what does not fit is found out in a moment.
-int RunPlan(const CommandLine& line, const Environment& environment);
 
 }  // namespace moelight
 
