@@ -24,7 +24,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
       line.check_config = true;
       continue;
     }
-    if (name != "--config" && name != "--set") {
+    const bool is_output = name == "-o" && line.command == "probe";
+    if (name != "--config" && name != "--set" && !is_output) {
       return absl::InvalidArgumentError(
           absl::StrCat("unknown argument \"", args[i], "\" of ", line.command));
     }
@@ -34,7 +35,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
       }
       value = args[++i];
     }
-    if (name == "--config") {
+    if (is_output) {
+      line.output = value;
+    } else if (name == "--config") {
       line.config = value;
     } else {
       line.overrides.push_back(value);

@@ -16,7 +16,8 @@ inline constexpr int kExitUsage = 2;  // the arguments or the configuration are 
 struct CommandLine {
   std::string command = "serve";
   std::string config = "config.yaml";
-  bool check_config = false;
+  bool check_config = false;           // serve only
+  std::string output;                  // file; empty: stdout. probe only
   std::vector<std::string> overrides;  // "key=value"
 };
 

@@ -10,6 +10,7 @@
 #include "server/bench.h"
 #include "server/command_line.h"
 #include "server/plan.h"
+#include "server/probe.h"
 #include "server/serve.h"
 
 namespace moelight {
@@ -20,16 +21,19 @@ constexpr char kHelp[] =
     "\n"
     "usage: moelightd [serve] [--config FILE] [--set KEY=VALUE]... [--check-config]\n"
     "       moelightd plan    [--config FILE] [--hardware FILE] [--workload NAME] ...\n"
+    "       moelightd probe   [--config FILE] [--set KEY=VALUE]... [-o FILE]\n"
     "       moelightd bench   throughput | link | attention | experts [--config FILE] ...\n"
     "       moelightd --version | --help\n"
     "\n"
     "  serve   run the daemon until SIGTERM, SIGINT or the Drain RPC\n"
     "  plan    print what would run, where memory would go and how fast it would be, here or on a\n"
     "          machine that is only described; loads nothing; see plan --help\n"
+    "  probe   measure what this machine can do, as YAML; takes under a minute\n"
     "  bench   measure the engine without the RPC layer, as JSON; see bench --help\n"
     "\n"
     "  --config FILE     configuration, default config.yaml\n"
     "  --set KEY=VALUE   overrides a key, for example --set engine.cpu_threads=4\n"
+    "  -o FILE           where probe writes, default stdout\n"
     "  --check-config    read and check the configuration, start nothing\n"
     "\n"
     "The environment overrides keys too: MOELIGHT__SERVER__LISTEN sets server.listen.\n"
@@ -59,14 +63,13 @@ int Main(const std::vector<std::string>& args) {
     std::cout << "moelightd " << MOELIGHT_VERSION << "\n";
     return 0;
   }
-  if (first == "probe" || first == "doctor") {
-    return UsageError(first + " is not part of this version");
-  }
+  if (first == "doctor") return UsageError(first + " is not part of this version");
   if (first == "plan") return RunPlan({args.begin() + 1, args.end()}, ReadEnvironment());
   if (first == "bench") return RunBench({args.begin() + 1, args.end()}, ReadEnvironment());
   const absl::StatusOr<CommandLine> line = ParseCommandLine(args);
   if (!line.ok()) return UsageError(std::string(line.status().message()));
   if (line->command == "serve") return RunServe(*line, ReadEnvironment(), MOELIGHT_VERSION);
+  if (line->command == "probe") return RunProbe(*line, ReadEnvironment(), EngineHardwareProbe());
   return UsageError("unknown command \"" + line->command + "\"");
 }
 

@@ -9,6 +9,7 @@
 #include <google/protobuf/util/json_util.h>
 #include <nlohmann/json.hpp>
 
+#include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/engine.h"
 #include "server/admin_service.h"

@@ -25,7 +25,7 @@ class ProcessTest(unittest.TestCase):
         self.assertIn("--check-config", self.run_daemon("--help").stdout)
 
     def test_wrong_arguments_exit_with_2(self):
-        for arguments in (["--confg", "x"], ["dance"], ["probe"], ["doctor"]):
+        for arguments in (["--confg", "x"], ["dance"], ["probe", "-o"], ["doctor"]):
             with self.subTest(arguments):
                 result = self.run_daemon(*arguments)
                 self.assertEqual(result.returncode, 2)

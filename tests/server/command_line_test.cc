@@ -19,6 +19,8 @@ TEST(CommandLineTest, ReadsCommandAndFlagsInBothSpellings) {
   EXPECT_TRUE(line->check_config);
   EXPECT_THAT(line->overrides, ElementsAre("x=1", "y=2=3"));
   EXPECT_EQ(ParseCommandLine({"serve", "--config=b.yaml"})->config, "b.yaml");
+  EXPECT_EQ(ParseCommandLine({"probe", "-o", "c.yaml"})->output, "c.yaml");
+  EXPECT_EQ(ParseCommandLine({"probe"})->output, "");
 }
 
 TEST(CommandLineTest, RefusesWhatItDoesNotKnow) {
@@ -30,6 +32,8 @@ TEST(CommandLineTest, RefusesWhatItDoesNotKnow) {
       {{"serve", "x"}, "unknown argument \"x\" of serve"},
       {{"--config"}, "--config needs a value"},
       {{"plan", "--check-config"}, "unknown argument \"--check-config\" of plan"},
+      {{"plan", "-o", "x"}, "unknown argument \"-o\" of plan"},
+      {{"probe", "-o"}, "-o needs a value"},
       {{"--check-config=no"}, "unknown argument \"--check-config=no\" of serve"},
   };
   for (const auto& row : rows) {

@@ -45,8 +45,8 @@ TEST_F(ConfigTest, DefaultsStandWhereNothingIsSaid) {
   EXPECT_EQ(config->metrics_listen, "127.0.0.1:9464");
   EXPECT_EQ(config->store_path, (folder_.path() / "moelight-data").string());
   EXPECT_EQ(config->engine.model, (folder_.path() / "model").string());
-  EXPECT_EQ(config->engine.max_running_sequences, 256);
-  EXPECT_EQ(RowsInFlight(*config), 256 + 512);
+  EXPECT_EQ(config->engine.max_running_sequences, 0);
+  EXPECT_EQ(RowsInFlight(*config, 256), 256 + 512);
 }
 
 TEST_F(ConfigTest, ValuesOfEveryKindAreRead) {
@@ -221,7 +221,18 @@ INSTANTIATE_TEST_SUITE_P(
                     "config.yaml:1: engine.weight_format: \"int4\" cannot take effect: this build "
                     "has no choice of weight formats"},
         InvalidCase{"Policy", "engine: {model: model, policy: joules}\n",
-                    "config.yaml:1: engine.policy: \"joules\" is not auto"},
+                    "config.yaml:1: engine.policy: \"joules\" is not one of auto, manual"},
+        InvalidCase{"RingSmallerThanALayer", "engine: {model: model, weight_ring_percent: 99}\n",
+                    "config.yaml:1: engine.weight_ring_percent: 99 percent do not hold one layer: "
+                    "100 to 200"},
+        InvalidCase{"SmallPage", "engine: {model: model, weight_page: 64KiB}\n",
+                    "engine.weight_page: 64KiB is not a power of two of at least 1MiB"},
+        InvalidCase{"NoProfile", "engine: {model: model, hardware_profile: nowhere.yaml}\n",
+                    "is not a file"},
+        InvalidCase{"LongestPromptBelowTheMean",
+                    "engine: {model: model, expected_max_prompt_tokens: 8}\n",
+                    "engine.expected_max_prompt_tokens: 8 is below the mean, "
+                    "engine.expected_prompt_tokens 256"},
         InvalidCase{"NoModel", "engine: {cpu_threads: 1}\n",
                     "config.yaml: engine.model: is required: the model folder"},
         InvalidCase{"ModelIsNoFolder", "engine: {model: config.yaml}\n",
@@ -230,10 +241,14 @@ INSTANTIATE_TEST_SUITE_P(
                     "engine: {model: model, max_step_tokens: 8, max_running_sequences: 9}\n",
                     "config.yaml:1: engine.max_step_tokens: 8 is less than one token for each of "
                     "engine.max_running_sequences 9"},
-        InvalidCase{"RowsInFlightStarveBatch", "server: {limits: {rows_in_flight: 255}}\n",
+        InvalidCase{"RowsInFlightStarveBatch",
+                    "server: {limits: {rows_in_flight: 255}}\n"
+                    "engine: {model: model, max_running_sequences: 256}\n",
                     "config.yaml:1: server.limits.rows_in_flight: 255 rows never fill "
                     "engine.max_running_sequences 256"},
-        InvalidCase{"RowsInFlightDoNotFit", "server: {limits: {rows_in_flight: 1281}}\n",
+        InvalidCase{"RowsInFlightDoNotFit",
+                    "server: {limits: {rows_in_flight: 1281}}\n"
+                    "engine: {model: model, max_running_sequences: 256}\n",
                     "config.yaml:1: server.limits.rows_in_flight: 1281 rows do not fit "
                     "engine.max_running_sequences and engine.max_queued_requests, together 1280"},
         InvalidCase{"RowLargerThanMessage", "server: {limits: {row_bytes: 5MiB}}\n",
