@@ -39,7 +39,7 @@ struct HostProbeSpec {
   int32_t head_dim = 128;
   int32_t batch = 64;  // sequences; enough for all threads
   std::vector<std::string> kv_formats = {"bf16", "int8"};
-  std::vector<int32_t> contexts = {128, 512, 2048};
+  std::vector<int32_t> contexts = {32, 128, 512, 2048};
 
   // Mixtral-8x7B's experts, which are large, and Qwen3-30B's, which are small.
   std::vector<ExpertSize> experts = {{4096, 14336}, {2048, 768}};

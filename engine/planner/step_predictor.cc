@@ -13,6 +13,10 @@ constexpr double kUsPerSecond = 1e6;
 // its place in the batch, detokenization, stop strings.
 constexpr double kHostUsPerSequence = 1.5;
 
+// Halvings in search of the step that fits, and where they end: a thousandth of a step.
+constexpr int kContentionSteps = 10;
+constexpr double kContentionShare = 1e-3;
+
 double& Busy(StepPrediction& prediction, Lane lane) {
   return prediction.busy_us[static_cast<int>(lane)];
 }
@@ -61,9 +65,18 @@ double StepPredictor::StretchOfCopies(const StepPrediction& alone) const {
   return std::min(1 / share, 1 + (1 - share) * cpu_us / copy_us);
 }
 
+double StepPredictor::StretchOfHost(const StepPrediction& alone, double step_us) const {
+  const double cpu_us = Busy(alone, Lane::kCpu);
+  if (cpu_us <= 0 || step_us <= 0 || !op_costs_.profile().has_gpu()) return 1;
+  // What the step's copies leave on average. Below a tenth nothing is plausible any more.
+  const double shared = op_costs_.profile().host.shared_bytes_per_s;
+  const double left = std::max(0.1 * shared, shared - alone.h2d_bytes / step_us * kUsPerSecond);
+  return std::max(1.0, alone.cpu_bytes / cpu_us * kUsPerSecond / left);
+}
+
 StepPrediction StepPredictor::Predict(const StepPlan& plan, const BatchShape& batch,
                                       const WeightStream& weights, int64_t page_bytes) const {
-  StepPrediction prediction;
+  StepPrediction alone;
   std::vector<double> task_us;
   task_us.reserve(plan.tasks.size());
   // Layers of one kind cost the same, and a plan has many.
@@ -77,22 +90,43 @@ StepPrediction StepPredictor::Predict(const StepPlan& plan, const BatchShape& ba
       cost = task_costs_.Of(task, batch, weights, page_bytes);
     }
     task_us.push_back(cost.us);
-    if (!task.ahead) Count(cost, TaskLane(task.kind), &prediction);
+    if (!task.ahead) Count(cost, TaskLane(task.kind), &alone);
   }
-  const double stretch = StretchOfCopies(prediction);
-  for (size_t i = 0; i < task_us.size(); ++i) {
-    if (TaskLane(plan.tasks[i].kind) == Lane::kHostToDevice) task_us[i] *= stretch;
-  }
-  const double num_sequences = static_cast<double>(batch.num_sequences());
-  const int64_t logits_bytes = batch.num_sequences() * config_.vocab_size * DTypeBytes(DType::kF32);
-  prediction.host_us = op_costs_.Sample(logits_bytes).us + kHostUsPerSequence * num_sequences;
-  const LanePrediction lanes = PredictSteadyStep(plan, task_us, prediction.host_us);
-  prediction.busy_us = lanes.busy_us;
+  const int64_t num_sequences = batch.num_sequences();
+  alone.host_us =
+      op_costs_.Sample(num_sequences * config_.vocab_size * DTypeBytes(DType::kF32)).us +
+      kHostUsPerSequence * static_cast<double>(num_sequences);
   if (op_costs_.profile().has_gpu()) {
-    prediction.host_memory_us = (prediction.cpu_bytes + prediction.h2d_bytes) /
-                                op_costs_.profile().host.shared_bytes_per_s * kUsPerSecond;
+    alone.host_memory_us = (alone.cpu_bytes + alone.h2d_bytes) /
+                           op_costs_.profile().host.shared_bytes_per_s * kUsPerSecond;
   }
-  prediction.step_us = std::max(lanes.step_us, prediction.host_memory_us);
+  const double copy_stretch = StretchOfCopies(alone);
+  const auto predict = [&](double host_stretch) {
+    std::vector<double> stretched = task_us;
+    for (size_t i = 0; i < stretched.size(); ++i) {
+      const Lane lane = TaskLane(plan.tasks[i].kind);
+      if (lane == Lane::kHostToDevice) stretched[i] *= copy_stretch;
+      if (lane == Lane::kCpu) stretched[i] *= host_stretch;
+    }
+    const LanePrediction lanes = PredictSteadyStep(plan, stretched, alone.host_us);
+    StepPrediction prediction = alone;
+    prediction.busy_us = lanes.busy_us;
+    prediction.step_us = std::max(lanes.step_us, prediction.host_memory_us);
+    return prediction;
+  };
+  // The longer a step, the less its copies take from the host's kernels, and the shorter it is: the
+  // step that fits what it assumes lies between two.
+  StepPrediction prediction = predict(1);
+  double low_us = prediction.step_us;
+  double stretch = StretchOfHost(alone, low_us);
+  if (stretch == 1) return prediction;
+  prediction = predict(stretch);
+  double high_us = prediction.step_us;
+  for (int i = 0; i < kContentionSteps && high_us - low_us > kContentionShare * low_us; ++i) {
+    const double middle_us = (low_us + high_us) / 2;
+    prediction = predict(StretchOfHost(alone, middle_us));
+    (prediction.step_us > middle_us ? low_us : high_us) = middle_us;
+  }
   return prediction;
 }
 

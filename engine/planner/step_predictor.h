@@ -55,6 +55,8 @@ class StepPredictor {
  private:
   // By how much copies to the device are stretched, because the host's kernels use its memory too.
   double StretchOfCopies(const StepPrediction& alone) const;
+  // By how much the host's kernels are, in a step of `step_us`, because copies use its memory.
+  double StretchOfHost(const StepPrediction& alone, double step_us) const;
 
   const ModelConfig config_;
   const OpCosts op_costs_;
