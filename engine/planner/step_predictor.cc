@@ -11,7 +11,7 @@ namespace {
 constexpr double kUsPerSecond = 1e6;
 // What the engine thread does for a sequence between two steps besides looking through its logits:
 // its place in the batch, detokenization, stop strings.
-constexpr double kHostUsPerSequence = 1.5;
+constexpr double kHostUsPerSequence = 2;
 
 // Halvings in search of the step that fits, and where they end: a thousandth of a step.
 constexpr int kContentionSteps = 10;
