@@ -277,6 +277,7 @@ absl::StatusOr<PolicyChoice> ChoosePolicy(const EngineOptions& options,
                                           const PolicySetting& setting) {
   CHECK(options.hardware != nullptr);
   RETURN_IF_ERROR(CheckObjective(options));
+  if (options.schedule != "auto") RETURN_IF_ERROR(FindSchedule(options.schedule).status());
   ASSIGN_OR_RETURN(const WeightSizes exact_sizes, ExactSizes(setting));
   return PolicySearch(options, setting, exact_sizes).Run();
 }
