@@ -98,6 +98,20 @@ v1::GetPlanResponse ToProto(const PlanInfo& plan) {
   return proto;
 }
 
+namespace {
+
+// What the configuration leaves to the policy has its value once there is a plan.
+int64_t ValueInForce(const v1::Limit& limit, const Config& config, const PlanInfo& plan) {
+  if (limit.key() == "server.limits.rows_in_flight") {
+    return RowsInFlight(config, plan.max_running_sequences);
+  }
+  if (limit.key() == "engine.max_running_sequences") return plan.max_running_sequences;
+  if (limit.key() == "engine.max_step_tokens") return plan.max_step_tokens;
+  return limit.value();
+}
+
+}  // namespace
+
 AdminServiceImpl::AdminServiceImpl(AdminServiceOptions options) : options_(std::move(options)) {
   info_.set_version(options_.version);
   info_.set_effective_config_yaml(EffectiveConfigYaml(options_.config));
@@ -119,6 +133,9 @@ grpc::ServerUnaryReactor* AdminServiceImpl::GetServerInfo(
   if (const Engine* engine = options_.admission.engine(); engine != nullptr) {
     *response->mutable_model() = ToProto(engine->model());
     response->set_backend(engine->plan().backend);
+    for (v1::Limit& limit : *response->mutable_limits()) {
+      limit.set_value(ValueInForce(limit, options_.config, engine->plan()));
+    }
   }
   return Finish(context, absl::OkStatus());
 }

@@ -50,7 +50,7 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
 
  private:
   const AdminServiceOptions options_;
-  v1::GetServerInfoResponse info_;  // without the model and the backend
+  v1::GetServerInfoResponse info_;  // without what is known once the model is loaded
 };
 
 }  // namespace moelight

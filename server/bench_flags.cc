@@ -81,7 +81,7 @@ absl::Status ParseBenchFlags(absl::string_view command, absl::Span<const std::st
                                    [&name](const BenchFlag& row) { return row.name == name; });
     if (flag == flags.end()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("unknown argument \"", name, "\" of bench ", command));
+          absl::StrCat("unknown argument \"", name, "\" of ", command));
     }
     if (bool* const* is_set = std::get_if<bool*>(&flag->value); is_set != nullptr && !has_value) {
       **is_set = true;

@@ -37,7 +37,7 @@ struct BenchFlag {
   int64_t max = 0;
 };
 
-// Reads `args`, in the forms "--name=value" and "--name value". `command` is for messages.
+// Reads `args`, in the forms "--name=value" and "--name value". `command` is for messages: "plan".
 absl::Status ParseBenchFlags(absl::string_view command, absl::Span<const std::string> args,
                              absl::Span<const BenchFlag> flags);
 

@@ -107,7 +107,8 @@ absl::StatusOr<BenchOptions> ParseBenchOptions(const std::vector<std::string>& a
     std::vector<BenchFlag> flags = command.flags(&options);
     flags.push_back({"--config", &options.config});
     flags.push_back({"--set", &options.overrides});
-    RETURN_IF_ERROR(ParseBenchFlags(command.name, absl::MakeConstSpan(args).subspan(1), flags));
+    RETURN_IF_ERROR(ParseBenchFlags(absl::StrCat("bench ", command.name),
+                                    absl::MakeConstSpan(args).subspan(1), flags));
     RETURN_IF_ERROR(CheckTogether(options));
     return options;
   }

@@ -24,8 +24,7 @@ absl::StatusOr<std::shared_ptr<const HardwareProfile>> HardwareFor(const Config&
   }
   ASSIGN_OR_RETURN(const bool has_gpu, Engine::HasDeviceMemory(config.engine));
   if (!has_gpu) return std::shared_ptr<const HardwareProfile>();
-  ASSIGN_OR_RETURN(HardwareProfile profile,
-                   LoadOrProbe(config.store_path, config.engine, logger));
+  ASSIGN_OR_RETURN(HardwareProfile profile, LoadOrProbe(config.store_path, config.engine, logger));
   return Share(std::move(profile));
 }
 

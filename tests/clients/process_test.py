@@ -50,7 +50,7 @@ class ProcessTest(unittest.TestCase):
 
     def test_plan_prints_json(self):
         import json
-        result = self.run_daemon("plan", "--config", os.path.join(ROOT, "config.yaml"))
+        result = self.run_daemon("plan", "--json", "--config", os.path.join(ROOT, "config.yaml"))
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(json.loads(result.stdout)["plan"]["schedule"], "serial")
 

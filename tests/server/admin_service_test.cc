@@ -1,3 +1,4 @@
+#include <map>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -21,11 +22,12 @@ TEST_F(AdminServiceTest, ServerInfoDescribesTheDaemon) {
   EXPECT_EQ(info.model().vocab_size(), 256);
   EXPECT_THAT(info.effective_config_yaml(), HasSubstr("rows_per_job: 10000000"));
   EXPECT_GT(info.start_time().seconds(), 0);
-  int64_t rows_in_flight = 0;
-  for (const v1::Limit& limit : info.limits()) {
-    if (limit.key() == "server.limits.rows_in_flight") rows_in_flight = limit.value();
-  }
-  EXPECT_EQ(rows_in_flight, 768) << "the value in force, not the 0 that asks for it";
+  // The values in force, not the 0 that asks for them: those of the engine's plan.
+  std::map<std::string, int64_t> limits;
+  for (const v1::Limit& limit : info.limits()) limits[limit.key()] = limit.value();
+  EXPECT_EQ(limits["engine.max_running_sequences"], engine_options().max_running);
+  EXPECT_EQ(limits["server.limits.rows_in_flight"], engine_options().max_running + 512);
+  EXPECT_EQ(limits["server.limits.rows_per_job"], 10'000'000);
 }
 
 TEST_F(AdminServiceTest, WhileLoadingTheModelIsAbsent) {
@@ -57,6 +59,7 @@ TEST(PlanToProtoTest, CarriesEveryValue) {
   plan.max_running_sequences = 1;
   plan.max_step_tokens = 2;
   plan.num_micro_batches = 3;
+  plan.kv_format = "int8";
   plan.kv_page_tokens = 4;
   plan.num_kv_pages = 5;
   plan.weight_page_bytes = 6;
@@ -72,7 +75,7 @@ TEST(PlanToProtoTest, CarriesEveryValue) {
             "num_micro_batches: 3 kv_page_tokens: 4 num_kv_pages: 5 "
             "memory { tier: \"gpu\" tag: \"weight_ring\" bytes: 11 } weight_page_bytes: 6 "
             "num_weight_pages: 7 num_resident_weight_pages: 8 num_ring_slots: 9 "
-            "host_memory_pinned: true probed_h2d_bytes_per_s: 10");
+            "host_memory_pinned: true probed_h2d_bytes_per_s: 10 kv_format: \"int8\"");
 }
 
 TEST_F(AdminServiceTest, TracesAreTheEngines) {

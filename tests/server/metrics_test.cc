@@ -45,11 +45,19 @@ std::string Text(const Metrics& metrics) {
 // A metrics object in which every family has a series.
 std::unique_ptr<Metrics> FilledMetrics() {
   auto metrics = std::make_unique<Metrics>("1.2.3");
-  metrics->SetEngine({.name = "m", .architecture = "A"}, {.backend = "cpu",
-                                                          .schedule = "serial",
+  PlanPrediction prediction;
+  prediction.bottleneck = "h2d";
+  prediction.step_us = 3e6;
+  metrics->SetEngine({.name = "m", .architecture = "A"}, {.backend = "cuda",
+                                                          .schedule = "cgopipe",
+                                                          .max_running_sequences = 1345,
+                                                          .num_micro_batches = 4,
+                                                          .kv_format = "int8",
                                                           .host_memory_pinned = true,
                                                           .probed_h2d_bytes_per_s = 28,
-                                                          .memory = {{"host", "weights", 5}}});
+                                                          .memory = {{"host", "weights", 5}},
+                                                          .prediction = prediction});
+  metrics->OnStep({.wall_us = 1, .predicted_wall_us = 1});
   return metrics;
 }
 
@@ -150,7 +158,7 @@ TEST(MetricsTest, RequestsAndStepsAreCounted) {
 TEST(MetricsTest, WithoutAProbedRateThereIsNoRatioToIt) {
   Metrics metrics("1.2.3");
   metrics.SetEngine({.name = "m", .architecture = "A"},
-                    {.backend = "cpu", .schedule = "serial", .memory = {}});
+                    {.backend = "cpu", .schedule = "serial", .kv_format = "bf16", .memory = {}});
   StepStats step;
   step.lane_busy_us = {0, 0, 1, 0};
   step.h2d_bytes = 1;
