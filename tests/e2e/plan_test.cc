@@ -174,7 +174,7 @@ TEST(PlanTest, AMachineThatIsOnlyDescribed) {
   EXPECT_TRUE(absl::EndsWith(picture, "</svg>\n")) << picture;
   EXPECT_EQ(std::count(picture.begin(), picture.end(), '<'),
             std::count(picture.begin(), picture.end(), '>'));
-  EXPECT_THAT(picture, HasSubstr("1x T4"));
+  EXPECT_THAT(picture, HasSubstr(">mixtral-8x7b on 1x T4"));
   EXPECT_THAT(picture, HasSubstr("attention on the host"));
 }
 
