@@ -212,6 +212,16 @@ struct LinkRates {
   std::vector<Row> rows;  // by copy_bytes, ascending
 };
 
+// A step in virtual time, and what the planner says of one like it among its own kind.
+struct SimulatedStep {
+  int32_t num_sequences = 0;
+  bool has_prompts = false;
+  double us = 0;  // from the choice of the batch to the last token sampled
+  double predicted_us = 0;
+  std::array<double, kNumLanes> lane_us = {};  // by Lane
+  std::array<double, kNumLanes> predicted_lane_us = {};
+};
+
 // A run in virtual time.
 struct SimulatedRun {
   double seconds = 0;
@@ -223,6 +233,7 @@ struct SimulatedRun {
       0;  // mean of the steps with a full batch and no prompt; 0: there was none
   double decode_predicted_us = 0;                   // what the planner says of the same steps
   std::array<double, kNumLanes> lane_busy_us = {};  // by Lane, of all steps
+  std::vector<SimulatedStep> steps;
   double tokens_per_s() const {
     return seconds > 0 ? static_cast<double>(num_generated_tokens) / seconds : 0;
   }

@@ -85,6 +85,8 @@ class PolicySearch {
   void Try(const Choices& choices, std::vector<Candidate>* candidates);
   std::vector<Candidate> FirstRound();
   void SecondRound(std::vector<Candidate>* candidates);
+  // Of `candidates`, the best first: the one to take.
+  static Candidate& Choose(std::vector<Candidate>& candidates);
   double Score(const PlanEvaluation& evaluation) const {
     return options_.objective == "energy" ? -evaluation.joules_per_token : evaluation.tokens_per_s;
   }
@@ -202,7 +204,8 @@ std::vector<Candidate> PolicySearch::FirstRound() {
 
 void PolicySearch::SecondRound(std::vector<Candidate>* candidates) {
   std::vector<Choices> finalists;
-  for (size_t i = 0; i < std::min(kNumFinalists, candidates->size()); ++i) {
+  finalists.push_back(Choose(*candidates).choices);
+  for (size_t i = 0; i < std::min(kNumFinalists - 1, candidates->size()); ++i) {
     finalists.push_back((*candidates)[i].choices);
   }
   for (const Choices& finalist : finalists) {
@@ -220,6 +223,19 @@ void PolicySearch::SecondRound(std::vector<Candidate>* candidates) {
   }
 }
 
+Candidate& PolicySearch::Choose(std::vector<Candidate>& candidates) {
+  const double good_enough =
+      candidates.front().score - kIndifference * std::abs(candidates.front().score);
+  Candidate* chosen = &candidates.front();
+  for (Candidate& candidate : candidates) {
+    if (candidate.score >= good_enough &&
+        candidate.choices.num_micro_batches > chosen->choices.num_micro_batches) {
+      chosen = &candidate;
+    }
+  }
+  return *chosen;
+}
+
 absl::StatusOr<PolicyChoice> PolicySearch::Run() {
   const auto is_better = [](const Candidate& a, const Candidate& b) { return a.score > b.score; };
   std::vector<Candidate> candidates = FirstRound();
@@ -233,16 +249,7 @@ absl::StatusOr<PolicyChoice> PolicySearch::Run() {
   std::stable_sort(candidates.begin(), candidates.end(), is_better);
   SecondRound(&candidates);
   std::stable_sort(candidates.begin(), candidates.end(), is_better);
-  const double good_enough =
-      candidates.front().score - kIndifference * std::abs(candidates.front().score);
-  Candidate* chosen = &candidates.front();
-  for (Candidate& candidate : candidates) {
-    if (candidate.score >= good_enough &&
-        candidate.choices.num_micro_batches > chosen->choices.num_micro_batches) {
-      chosen = &candidate;
-    }
-  }
-  return std::move(chosen->choice);
+  return std::move(Choose(candidates).choice);
 }
 
 absl::Status CheckObjective(const EngineOptions& options) {
@@ -270,6 +277,7 @@ absl::StatusOr<PolicyChoice> ChoosePolicy(const EngineOptions& options,
                                           const PolicySetting& setting) {
   CHECK(options.hardware != nullptr);
   RETURN_IF_ERROR(CheckObjective(options));
+  if (options.schedule != "auto") RETURN_IF_ERROR(FindSchedule(options.schedule).status());
   ASSIGN_OR_RETURN(const WeightSizes exact_sizes, ExactSizes(setting));
   return PolicySearch(options, setting, exact_sizes).Run();
 }

@@ -35,18 +35,11 @@ class Simulation {
                                    int32_t num_output_tokens);
 
  private:
-  struct StepRecord {
-    int32_t num_sequences = 0;
-    bool has_prompts = false;
-    double us = 0;
-    double predicted_us = 0;
-  };
-
   explicit Simulation(Decision decision) : decision_(std::move(decision)) {}
   absl::Status Place();
   absl::Status Step(SimulatedRun* run);
   void EndSequences();
-  void Summarize(SimulatedRun* run) const;
+  static void Summarize(SimulatedRun* run);
 
   const Decision decision_;
   std::unique_ptr<DeviceBuffer> memory_;  // of the weights
@@ -57,7 +50,6 @@ class Simulation {
   std::unique_ptr<StepRunner> step_runner_;
   std::unique_ptr<StepPredictor> predictor_;
   Batch batch_;
-  std::vector<StepRecord> steps_;
 };
 
 absl::StatusOr<std::unique_ptr<Simulation>> Simulation::Create(const EngineOptions& options) {
@@ -102,8 +94,9 @@ absl::Status Simulation::Step(SimulatedRun* run) {
       predictor_->Predict(result.plan->plan, ShapeOf(batch_, decision_.config.sliding_window),
                           result.plan->shape.weights, decision_.plan.experts.page_bytes);
   clock.AdvanceHost(prediction.host_us);
-  steps_.push_back({batch_.num_sequences(), batch_.num_prefill_tokens() > 0,
-                    clock.host_us() - begin_us, prediction.step_us});
+  run->steps.push_back({batch_.num_sequences(), batch_.num_prefill_tokens() > 0,
+                        clock.host_us() - begin_us, prediction.step_us, result.times.busy_us,
+                        prediction.busy_us});
   run->num_generated_tokens += batch_.num_sequences();
   run->num_prompt_tokens += batch_.num_prefill_tokens();
   for (int lane = 0; lane < kNumLanes; ++lane) {
@@ -121,14 +114,14 @@ void Simulation::EndSequences() {
   }
 }
 
-void Simulation::Summarize(SimulatedRun* run) const {
-  for (const StepRecord& step : steps_) {
+void Simulation::Summarize(SimulatedRun* run) {
+  for (const SimulatedStep& step : run->steps) {
     run->seconds += step.us / kUsPerSecond;
     run->peak_sequences = std::max(run->peak_sequences, step.num_sequences);
   }
-  run->num_steps = static_cast<int64_t>(steps_.size());
+  run->num_steps = static_cast<int64_t>(run->steps.size());
   int64_t num_full = 0;
-  for (const StepRecord& step : steps_) {
+  for (const SimulatedStep& step : run->steps) {
     if (step.has_prompts || step.num_sequences < kFullShare * run->peak_sequences) continue;
     run->decode_step_us += step.us;
     run->decode_predicted_us += step.predicted_us;

@@ -74,57 +74,67 @@ double StepPredictor::StretchOfHost(const StepPrediction& alone, double step_us)
   return std::max(1.0, alone.cpu_bytes / cpu_us * kUsPerSecond / left);
 }
 
-StepPrediction StepPredictor::Predict(const StepPlan& plan, const BatchShape& batch,
-                                      const WeightStream& weights, int64_t page_bytes) const {
-  StepPrediction alone;
+std::vector<double> StepPredictor::CostTasks(const StepPlan& plan, const BatchShape& batch,
+                                             const WeightStream& weights, int64_t page_bytes,
+                                             StepPrediction* alone) const {
   std::vector<double> task_us;
   task_us.reserve(plan.tasks.size());
   // Layers of one kind cost the same, and a plan has many.
   const size_t num_parts = batch.micro_batches.size();
   std::vector<OpCost> known(2 * kNumTaskKinds * num_parts);
   for (const Task& task : plan.tasks) {
-    const bool is_moe = config_.layer_is_moe(task.layer);
-    OpCost& cost = known[(static_cast<size_t>(task.kind) * 2 + (is_moe ? 1 : 0)) * num_parts +
-                         task.micro_batch];
+    const size_t is_moe = config_.layer_is_moe(task.layer) ? 1 : 0;
+    const size_t kind = static_cast<size_t>(task.kind);
+    OpCost& cost = known[(kind * 2 + is_moe) * num_parts + task.micro_batch];
     if (cost.us == 0 || task.kind == TaskKind::kLoadWeights) {
       cost = task_costs_.Of(task, batch, weights, page_bytes);
     }
     task_us.push_back(cost.us);
-    if (!task.ahead) Count(cost, TaskLane(task.kind), &alone);
+    // What is loaded ahead is the next step's.
+    if (!task.ahead) Count(cost, TaskLane(task.kind), alone);
   }
   const int64_t num_sequences = batch.num_sequences();
-  alone.host_us =
+  alone->host_us =
       op_costs_.Sample(num_sequences * config_.vocab_size * DTypeBytes(DType::kF32)).us +
       kHostUsPerSequence * static_cast<double>(num_sequences);
   if (op_costs_.profile().has_gpu()) {
-    alone.host_memory_us = (alone.cpu_bytes + alone.h2d_bytes) /
-                           op_costs_.profile().host.shared_bytes_per_s * kUsPerSecond;
+    alone->host_memory_us = (alone->cpu_bytes + alone->h2d_bytes) /
+                            op_costs_.profile().host.shared_bytes_per_s * kUsPerSecond;
   }
+  return task_us;
+}
+
+StepPrediction StepPredictor::PredictStretched(const StepPlan& plan, std::vector<double> task_us,
+                                               double host_stretch,
+                                               const StepPrediction& alone) const {
   const double copy_stretch = StretchOfCopies(alone);
-  const auto predict = [&](double host_stretch) {
-    std::vector<double> stretched = task_us;
-    for (size_t i = 0; i < stretched.size(); ++i) {
-      const Lane lane = TaskLane(plan.tasks[i].kind);
-      if (lane == Lane::kHostToDevice) stretched[i] *= copy_stretch;
-      if (lane == Lane::kCpu) stretched[i] *= host_stretch;
-    }
-    const LanePrediction lanes = PredictSteadyStep(plan, stretched, alone.host_us);
-    StepPrediction prediction = alone;
-    prediction.busy_us = lanes.busy_us;
-    prediction.step_us = std::max(lanes.step_us, prediction.host_memory_us);
-    return prediction;
-  };
+  for (size_t i = 0; i < task_us.size(); ++i) {
+    const Lane lane = TaskLane(plan.tasks[i].kind);
+    if (lane == Lane::kHostToDevice) task_us[i] *= copy_stretch;
+    if (lane == Lane::kCpu) task_us[i] *= host_stretch;
+  }
+  const LanePrediction lanes = PredictSteadyStep(plan, task_us, alone.host_us);
+  StepPrediction prediction = alone;
+  prediction.busy_us = lanes.busy_us;
+  prediction.step_us = std::max(lanes.step_us, alone.host_memory_us);
+  return prediction;
+}
+
+StepPrediction StepPredictor::Predict(const StepPlan& plan, const BatchShape& batch,
+                                      const WeightStream& weights, int64_t page_bytes) const {
+  StepPrediction alone;
+  const std::vector<double> task_us = CostTasks(plan, batch, weights, page_bytes, &alone);
   // The longer a step, the less its copies take from the host's kernels, and the shorter it is: the
   // step that fits what it assumes lies between two.
-  StepPrediction prediction = predict(1);
+  StepPrediction prediction = PredictStretched(plan, task_us, 1, alone);
   double low_us = prediction.step_us;
-  double stretch = StretchOfHost(alone, low_us);
+  const double stretch = StretchOfHost(alone, low_us);
   if (stretch == 1) return prediction;
-  prediction = predict(stretch);
+  prediction = PredictStretched(plan, task_us, stretch, alone);
   double high_us = prediction.step_us;
   for (int i = 0; i < kContentionSteps && high_us - low_us > kContentionShare * low_us; ++i) {
     const double middle_us = (low_us + high_us) / 2;
-    prediction = predict(StretchOfHost(alone, middle_us));
+    prediction = PredictStretched(plan, task_us, StretchOfHost(alone, middle_us), alone);
     (prediction.step_us > middle_us ? low_us : high_us) = middle_us;
   }
   return prediction;

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "engine/base/hardware_profile.h"
 #include "engine/base/lane.h"
@@ -53,6 +54,13 @@ class StepPredictor {
   double JoulesOf(const StepPrediction& step) const;
 
  private:
+  // Times of the plan's tasks, each by itself; adds up in `alone` what does not depend on when they
+  // run.
+  std::vector<double> CostTasks(const StepPlan& plan, const BatchShape& batch,
+                                const WeightStream& weights, int64_t page_bytes,
+                                StepPrediction* alone) const;
+  StepPrediction PredictStretched(const StepPlan& plan, std::vector<double> task_us,
+                                  double host_stretch, const StepPrediction& alone) const;
   // By how much copies to the device are stretched, because the host's kernels use its memory too.
   double StretchOfCopies(const StepPrediction& alone) const;
   // By how much the host's kernels are, in a step of `step_us`, because copies use its memory.

@@ -75,6 +75,31 @@ TEST(TraceTest, SpansCarryLaneTimeAndPlaceInTheStep) {
   EXPECT_EQ(trace["otherData"]["num_dropped"], 0);
 }
 
+// Measured beside predicted, as a curve over time. A step that nothing was predicted for has none.
+TEST(TraceTest, PredictedStepsHaveACounter) {
+  StepPlan plan = TwoTasks();
+  plan.num_head_tasks = 1;  // the load ran before the step began
+  TraceRecorder recorder;
+  recorder.Start(3);
+  recorder.RecordStep(plan, {{1000, 1010}, {1005, 1050}}, {60.5, 50.25});
+  recorder.RecordStep(plan, {{1900, 2010}, {2005, 2050}}, {70, 0});
+  recorder.RecordStep(plan, {{2900, 3010}, {3005, 3050}}, {80, 75});
+  const json trace = StopAndParse(recorder);
+  std::vector<json> counters;
+  for (const json& event : trace["traceEvents"]) {
+    if (event["ph"] == "C") counters.push_back(event);
+  }
+  ASSERT_EQ(counters.size(), 2u);
+  for (const json& counter : counters) {
+    EXPECT_EQ(counter["name"], "step_us");
+    EXPECT_EQ(counter["pid"], 1);
+  }
+  EXPECT_DOUBLE_EQ(counters[0]["ts"], 5);
+  EXPECT_EQ(counters[0]["args"], (json{{"measured", 60.5}, {"predicted", 50.25}}));
+  EXPECT_DOUBLE_EQ(counters[1]["ts"], 2005);
+  EXPECT_EQ(counters[1]["args"], (json{{"measured", 80.0}, {"predicted", 75.0}}));
+}
+
 TEST(TraceTest, RecordsNoMoreStepsThanAskedFor) {
   TraceRecorder recorder;
   recorder.RecordStep(TwoTasks(), {{0, 1}, {1, 2}});
