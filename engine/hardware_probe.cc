@@ -33,6 +33,7 @@ absl::StatusOr<LinkProfile> MeasureLinkProfile(
     link.both_bytes_per_s = row.both_bytes_per_s;  // of the largest at last
   }
   link.latency_us = latency.median * 1e6;
+  link.spread = widest.relative();
   if (on_progress) {
     on_progress(
         absl::StrFormat("link: %.1f GB/s to the device, %.1f to the host, %.1f both ways, %.1f us "

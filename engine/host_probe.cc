@@ -37,7 +37,8 @@ struct HostProbe {
   const std::function<void(absl::string_view)>& on_progress;
   HostProfile profile;
 
-  void Report(const std::string& result, const WidestSpread& widest) const {
+  void Report(const std::string& result, const WidestSpread& widest) {
+    profile.spread = std::max(profile.spread, widest.relative());
     if (on_progress) on_progress(absl::StrCat("host: ", result, "; ", widest.ToText()));
   }
 };

@@ -18,8 +18,8 @@ namespace {
 using Alternative = PlanPrediction::Alternative;
 
 constexpr double kUsPerSecond = 1e6;
-// Shares of the experts' work that are tried on the CPU.
-constexpr int kExpertShareSteps = 50;
+// Shares that are tried of the experts' work on the CPU, and of keys and values on the GPU.
+constexpr int kShareSteps = 50;
 
 // A machine and settings with more of something.
 struct WhatIf {
@@ -99,8 +99,8 @@ Alternative ExpertsOnCpu(const PolicyChoice& choice, const ModelConfig& config,
                            costs.HostExperts(tasks.experts(choice.evaluation.num_sequences)).us;
   double best_us = step.bound_us();
   double best_share = 0;
-  for (int i = 1; i <= kExpertShareSteps; ++i) {
-    const double share = static_cast<double>(i) / kExpertShareSteps;
+  for (int i = 1; i <= kShareSteps; ++i) {
+    const double share = static_cast<double>(i) / kShareSteps;
     const double us =
         std::max({busy(Lane::kHostToDevice) * (1 - share), busy(Lane::kCpu) + share * expert_us,
                   busy(Lane::kGpu) * (1 - share)});
@@ -110,6 +110,38 @@ Alternative ExpertsOnCpu(const PolicyChoice& choice, const ModelConfig& config,
     }
   }
   return {absl::StrFormat("%.0f %% of the experts' work on the CPU (bound)", 100 * best_share),
+          n / best_us * kUsPerSecond, false};
+}
+
+// The bound if a share of keys and values lay in the GPU's memory, in the place of resident
+// experts, and attention on them ran there (FlexGen's cache percentage; the paper's r_c). The
+// host's memory that becomes free is not counted.
+Alternative KvOnGpu(const PolicyChoice& choice, const HardwareProfile& profile) {
+  const StepPrediction& step = choice.evaluation.decode;
+  const double n = static_cast<double>(choice.evaluation.num_sequences);
+  const auto busy = [&step](Lane lane) { return step.busy_us[static_cast<int>(lane)]; };
+  const ExpertStoreOptions& experts = choice.plan.experts;
+  const double resident_bytes =
+      static_cast<double>(experts.num_resident_pages() * experts.page_bytes);
+  const double link_us_per_byte = busy(Lane::kHostToDevice) / std::max(1.0, step.h2d_bytes);
+  const double gpu_us_per_byte =
+      kUsPerSecond / (profile.gpu.memory_bytes_per_s * std::max(1, profile.gpu.count));
+  double best_us = step.bound_us();
+  double best_share = 0;
+  for (int i = 1; i <= kShareSteps; ++i) {
+    const double share = static_cast<double>(i) / kShareSteps;
+    // What a step's attention reads is what lies there.
+    const double bytes = share * step.cpu_bytes;
+    if (bytes > resident_bytes) break;
+    const double us =
+        std::max({busy(Lane::kHostToDevice) + bytes * link_us_per_byte,
+                  busy(Lane::kCpu) * (1 - share), busy(Lane::kGpu) + bytes * gpu_us_per_byte});
+    if (us < best_us) {
+      best_us = us;
+      best_share = share;
+    }
+  }
+  return {absl::StrFormat("%.0f %% of keys and values on the GPU (bound)", 100 * best_share),
           n / best_us * kUsPerSecond, false};
 }
 
@@ -135,6 +167,9 @@ std::vector<Alternative> MakeAlternatives(const EngineOptions& options, const Mo
   }
   if (profile.has_gpu() && config.num_moe_layers() > 0) {
     alternatives.push_back(ExpertsOnCpu(choice, config, profile));
+    if (!choice.plan.schedule->decode_on_device) {
+      alternatives.push_back(KvOnGpu(choice, profile));
+    }
   }
   return alternatives;
 }

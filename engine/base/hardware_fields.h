@@ -35,6 +35,7 @@ inline constexpr double kMaxHardwareRate = 1e18;  // bytes or operations per sec
 inline constexpr double kMaxHardwareBytes = 1e15;
 inline constexpr double kMaxHardwareMicros = 1e6;
 inline constexpr double kMaxHardwareWatts = 1e5;
+inline constexpr double kMaxHardwareSpread = 1e3;
 
 // T or const T: the reader writes fields, the others only look at them.
 template <typename MaybeConst, typename T>
@@ -86,8 +87,12 @@ void VisitFields(Host& host, Visitor& visitor) {
                 {"widest multiply-adds, all threads", kAlways, 0, kMaxHardwareRate});
   visitor.Field("attention", host.attention, {""});
   visitor.Field("experts", host.experts, {""});
-  visitor.Field("sample_bytes_per_s", host.sample_bytes_per_s,
-                {"logits looked through by the sampler", kAlways, 0, kMaxHardwareRate});
+  visitor.Field(
+      "sample_bytes_per_s", host.sample_bytes_per_s,
+      {"logits looked through by the sampler on one thread", kAlways, 0, kMaxHardwareRate});
+  visitor.Field("spread", host.spread,
+                {"how far turns lie apart, of the median; of the least certain figure",
+                 FieldNeed::kNever, 0, kMaxHardwareSpread});
 }
 
 template <Either<GpuProfile> Gpu, typename Visitor>
@@ -106,6 +111,9 @@ void VisitFields(Gpu& gpu, Visitor& visitor) {
   visitor.Field("experts", gpu.experts, {"", kWithGpu});
   visitor.Field("attention_flops_per_s", gpu.attention_flops_per_s,
                 {"of prompts", kWithGpu, 0, kMaxHardwareRate});
+  visitor.Field("spread", gpu.spread,
+                {"how far turns lie apart, of the median; of the least certain figure",
+                 FieldNeed::kNever, 0, kMaxHardwareSpread});
 }
 
 template <Either<LinkProfile> Link, typename Visitor>
@@ -119,6 +127,9 @@ void VisitFields(Link& link, Visitor& visitor) {
                 {"both directions at once, in sum", kWithGpu, 0, kMaxHardwareRate});
   visitor.Field("latency_us", link.latency_us,
                 {"of a small copy", kWithGpu, 0, kMaxHardwareMicros});
+  visitor.Field("spread", link.spread,
+                {"how far turns lie apart, of the median; of the least certain figure",
+                 FieldNeed::kNever, 0, kMaxHardwareSpread});
 }
 
 template <Either<PowerProfile> Power, typename Visitor>

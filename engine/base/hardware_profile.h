@@ -47,6 +47,8 @@ struct HostProfile {
   std::vector<ExpertRateCurve> experts;      // not empty
   // Logits looked through by the sampler on one thread, bytes per second.
   double sample_bytes_per_s = 0;
+  // How far the turns of the least certain figure here lie apart, of their median; 0: not measured.
+  double spread = 0;
 };
 
 // One GPU of `count`, which are alike.
@@ -59,6 +61,7 @@ struct GpuProfile {
   RateCurve matmul_flops_per_s;          // dense products, by rows
   std::vector<ExpertRateCurve> experts;  // grouped products; not empty if there is a GPU
   double attention_flops_per_s = 0;      // of prompts
+  double spread = 0;                     // as of the host
 };
 
 // Between the host and one GPU, pinned memory.
@@ -67,6 +70,7 @@ struct LinkProfile {
   RateCurve d2h_bytes_per_s;
   double both_bytes_per_s = 0;  // both directions at once, in sum, large copies
   double latency_us = 0;        // of a small copy
+  double spread = 0;            // as of the host
 };
 
 // What the machine draws. 0 throughout: not known, and joules are not predicted.

@@ -52,6 +52,7 @@ absl::StatusOr<GpuProfile> MeasureGpu(Backend& backend, const GpuProbeSpec& spec
   profile.memory_bytes = free_bytes;
 
   const auto report = [&](const std::string& result, const WidestSpread& widest) {
+    profile.spread = std::max(profile.spread, widest.relative());
     if (on_progress) on_progress(absl::StrCat("gpu: ", result, "; ", widest.ToText()));
   };
   WidestSpread of_matmuls, of_experts, of_prompts, of_launches;
