@@ -115,12 +115,14 @@ nlohmann::ordered_json ToJson(const SimulatedRun& run) {
           {"decode_step_us", run.decode_step_us}};
 }
 
-absl::Status WriteSvg(const std::string& path, const PlanInfo& plan) {
+absl::Status WriteSvg(const std::string& path, const ModelInfo& model, const PlanInfo& plan) {
   if (!plan.prediction.has_value()) {
     return absl::FailedPreconditionError("--svg: there is no profile of this hardware to draw");
   }
+  RooflineChart chart = plan.prediction->roofline;
+  chart.title = absl::StrCat(model.name, " on ", chart.title);
   std::ofstream stream(path, std::ios::binary);
-  stream << RooflineSvg(plan.prediction->roofline);
+  stream << RooflineSvg(chart);
   stream.close();
   if (!stream) return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
   return absl::OkStatus();
@@ -134,7 +136,7 @@ absl::Status PrintPlan(const PlanArguments& arguments, const EngineOptions& opti
     ASSIGN_OR_RETURN(run, Engine::Simulate(options, SimulatedPrompts(arguments, options.workload),
                                            options.workload.num_output_tokens));
   }
-  if (!arguments.svg.empty()) RETURN_IF_ERROR(WriteSvg(arguments.svg, plan));
+  if (!arguments.svg.empty()) RETURN_IF_ERROR(WriteSvg(arguments.svg, model, plan));
   if (!arguments.json) {
     std::cout << PlanTable(model, plan);
     if (run.has_value()) std::cout << SimulationLine(*run);

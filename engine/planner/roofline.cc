@@ -97,8 +97,9 @@ RooflineChart MakeRooflineChart(const HardwareProfile& profile, const StepPredic
   chart.roofs.push_back({"GPU, from its memory", levels.gpu_bytes_per_s, levels.gpu_flops_per_s});
   chart.roofs.push_back({"GPU, over the link", levels.link_bytes_per_s, levels.gpu_flops_per_s});
   const double step_seconds = step.step_us / kUsPerSecond;
-  AddPoint(absl::StrCat("layers on the GPU, ", num_micro_batches, " micro-batches"), step.gpu_flops,
-           step.gpu_bytes, BusySeconds(step, Lane::kGpu), &chart);
+  AddPoint(absl::StrCat("layers on the GPU, ", num_micro_batches, " micro-batch",
+                        num_micro_batches == 1 ? "" : "es"),
+           step.gpu_flops, step.gpu_bytes, BusySeconds(step, Lane::kGpu), &chart);
   AddPoint("whole step, per byte over the link", step.gpu_flops, step.h2d_bytes, step_seconds,
            &chart);
   AddTurns(levels, step.gpu_bytes > 0 ? step.gpu_flops / step.gpu_bytes : 0, &chart);

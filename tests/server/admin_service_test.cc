@@ -78,6 +78,32 @@ TEST(PlanToProtoTest, CarriesEveryValue) {
             "host_memory_pinned: true probed_h2d_bytes_per_s: 10 kv_format: \"int8\"");
 }
 
+TEST(PlanToProtoTest, CarriesThePrediction) {
+  PlanInfo plan;
+  EXPECT_FALSE(ToProto(plan).has_prediction());
+  PlanPrediction& prediction = plan.prediction.emplace();
+  prediction.hardware = "box";
+  prediction.workload = {1, 2, 3};
+  prediction.num_sequences = 4;
+  prediction.step_us = 5;
+  prediction.lane_us = {6, 7, 8, 9};
+  prediction.host_us = 10;
+  prediction.bottleneck = "h2d";
+  prediction.bound_us = 11;
+  prediction.tokens_per_s = 12;
+  prediction.bound_tokens_per_s = 13;
+  prediction.joules_per_token = 14;
+  prediction.alternatives = {{"twice the link", 15, true}};
+  prediction.tensors = {{"experts, resident", "gpu", 16}};
+  EXPECT_EQ(ToProto(plan).prediction().ShortDebugString(),
+            "hardware: \"box\" mean_prompt_tokens: 1 max_prompt_tokens: 2 num_output_tokens: 3 "
+            "num_sequences: 4 step_us: 5 lanes { lane: \"gpu\" us: 6 } lanes { lane: \"cpu\" us: 7 "
+            "} lanes { lane: \"h2d\" us: 8 } lanes { lane: \"d2h\" us: 9 } host_us: 10 bottleneck: "
+            "\"h2d\" bound_us: 11 tokens_per_s: 12 bound_tokens_per_s: 13 joules_per_token: 14 "
+            "alternatives { what: \"twice the link\" tokens_per_s: 15 is_available: true } "
+            "tensors { name: \"experts, resident\" place: \"gpu\" bytes: 16 }");
+}
+
 TEST_F(AdminServiceTest, TracesAreTheEngines) {
   StartDaemon();
   const auto stop = [this](v1::StopTraceResponse* response) {

@@ -159,6 +159,23 @@ TEST(BenchReportTest, WhatWasNotMeasuredIsNull) {
   EXPECT_FALSE(window.contains("link_roof"));
 }
 
+TEST(BenchReportTest, PredictionsStandBesideWhatWasMeasured) {
+  BenchRun run = MakeRun();
+  EXPECT_FALSE(BenchRunToJson(run)["decode_steady"].contains("prediction")) << "no profile";
+  for (BenchStep& step : run.steps) {
+    step.stats.wall_us = 1.25 * step.stats.step_us;
+    step.stats.predicted_wall_us = step.stats.step_us;
+    step.stats.predicted_lane_us[kH2d] = 0.75 * step.stats.step_us;
+  }
+  // Two steps of 3 and 1 s.
+  const ordered_json prediction = BenchRunToJson(run)["decode_steady"]["prediction"];
+  EXPECT_DOUBLE_EQ(prediction["measured_us_per_step"], 2.5e6);
+  EXPECT_DOUBLE_EQ(prediction["predicted_us_per_step"], 2e6);
+  EXPECT_DOUBLE_EQ(prediction["error_ratio"], -0.2);
+  EXPECT_DOUBLE_EQ(prediction["predicted_busy_us_per_step"]["h2d"], 1.5e6);
+  EXPECT_DOUBLE_EQ(prediction["predicted_busy_us_per_step"]["gpu"], 0);
+}
+
 TEST(BenchReportTest, SummaryStatesTheRoofs) {
   const std::string summary = BenchRunSummary(MakeRun());
   EXPECT_THAT(summary, HasSubstr("mtbench: 4 of 4 requests, 356 generated and 800 prompt tokens"));

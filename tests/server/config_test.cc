@@ -116,8 +116,12 @@ TEST_F(ConfigTest, LaterSourcesWinAndAreChecked) {
 }
 
 TEST_F(ConfigTest, EffectiveConfigurationReadsBackEqual) {
+  const std::string profile = folder_.Write("box.yaml", "");
   const absl::StatusOr<Config> config = Load(
-      "server: {listen: '[::1]:7', limits: {row_bytes: 3KiB}}\nengine: {model: model}\n"
+      "server: {listen: '[::1]:7', limits: {row_bytes: 3KiB}}\n"
+      "engine: {model: model, policy: manual, objective: energy, hardware_profile: box.yaml,\n"
+      "         expected_prompt_tokens: 77, expected_max_prompt_tokens: 418,\n"
+      "         expected_output_tokens: 32, weight_page: 4MiB, weight_ring_percent: 125}\n"
       "store: {retention: 25h}\n");
   ASSERT_TRUE(config.ok()) << config.status();
   const std::string yaml = EffectiveConfigYaml(*config);
@@ -126,6 +130,15 @@ TEST_F(ConfigTest, EffectiveConfigurationReadsBackEqual) {
   EXPECT_EQ(EffectiveConfigYaml(*again), yaml);
   EXPECT_EQ(again->listen, "[::1]:7");
   EXPECT_EQ(again->store_retention_seconds, 25 * 3600);
+  EXPECT_EQ(again->hardware_profile, profile);
+  EXPECT_EQ(again->engine.policy, "manual");
+  EXPECT_EQ(again->engine.objective, "energy");
+  EXPECT_EQ(again->engine.workload.mean_prompt_tokens, 77);
+  EXPECT_EQ(again->engine.workload.max_prompt_tokens, 418);
+  EXPECT_EQ(again->engine.workload.num_output_tokens, 32);
+  EXPECT_EQ(again->engine.weight_page_bytes, 4 << 20);
+  EXPECT_EQ(again->engine.weight_ring_percent, 125);
+  EXPECT_EQ(again->engine.max_running_sequences, 0) << "still the policy's to choose";
 }
 
 struct InvalidCase {

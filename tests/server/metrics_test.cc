@@ -167,6 +167,46 @@ TEST(MetricsTest, WithoutAProbedRateThereIsNoRatioToIt) {
   EXPECT_THAT(Text(metrics), HasSubstr("moelight_host_memory_pinned 0\n"));
 }
 
+TEST(MetricsTest, ThePlanIsShownWithItsPrediction) {
+  const std::string text = Text(*FilledMetrics());
+  EXPECT_THAT(text, HasSubstr("moelight_plan_info{backend=\"cuda\",bottleneck=\"h2d\","
+                              "kv_format=\"int8\",max_running_sequences=\"1345\","
+                              "num_micro_batches=\"4\",schedule=\"cgopipe\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("moelight_plan_predicted_step_seconds 3\n"));
+}
+
+TEST(MetricsTest, WithoutAHardwareProfileNothingIsPredicted) {
+  Metrics metrics("1.2.3");
+  metrics.SetEngine({.name = "m", .architecture = "A"},
+                    {.backend = "cpu", .schedule = "serial", .kv_format = "bf16", .memory = {}});
+  metrics.OnStep({.wall_us = 1000, .predicted_wall_us = 0});
+  const std::string text = Text(metrics);
+  EXPECT_THAT(text, HasSubstr("bottleneck=\"unknown\""));
+  EXPECT_THAT(text, testing::Not(HasSubstr("moelight_plan_predicted_step_seconds ")));
+  EXPECT_THAT(text, testing::Not(HasSubstr("moelight_step_prediction_error_ratio ")));
+}
+
+TEST(MetricsTest, ThePredictionErrorFollowsTheLastSteps) {
+  Metrics metrics("1.2.3");
+  const auto error_after = [&metrics](int num_steps, double predicted_us) {
+    for (int i = 0; i < num_steps; ++i) {
+      metrics.OnStep({.wall_us = 1000, .predicted_wall_us = predicted_us});
+    }
+    const std::string text = Text(metrics);
+    const std::string name = "\nmoelight_step_prediction_error_ratio ";
+    return std::stod(text.substr(text.find(name) + name.size()));
+  };
+  EXPECT_NEAR(error_after(1, 1250), 0.25, 1e-9);
+  EXPECT_NEAR(error_after(10, 1250), 0.25, 1e-9);
+  const double after_one = error_after(1, 500);
+  EXPECT_GT(after_one, -0.5);
+  EXPECT_LT(after_one, 0.25);
+  EXPECT_LT(error_after(1, 500), after_one);
+  EXPECT_NEAR(error_after(2000, 500), -0.5, 1e-6) << "old steps are forgotten";
+  // Steps for which nothing was predicted say nothing about predictions.
+  EXPECT_NEAR(error_after(100, 0), -0.5, 1e-6);
+}
+
 TEST(MetricsTest, LevelsAreReadAtTheScrape) {
   const std::unique_ptr<Metrics> metrics = FilledMetrics();
   MetricLevels levels;
