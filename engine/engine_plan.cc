@@ -134,10 +134,21 @@ int64_t GpuLimitBytes(const EngineOptions& options, const Backend& backend) {
   return backend.free_device_bytes() / 10 * 9;
 }
 
+// Host memory that may be pinned for the GPU: within the limit, the weights, what steps copy from,
+// and the KV cache if every place were taken at full length. More is never used.
+int64_t MostPinnedBytes(const EngineOptions& options, const ModelConfig& config,
+                        const WeightSizes& sizes, int64_t host_limit_bytes,
+                        const EnginePlan& plan) {
+  KvCacheOptions kv_cache = plan.kv_cache;
+  kv_cache.num_pages = NumKvPages(options, plan, host_limit_bytes);
+  return std::min(host_limit_bytes, sizes.bytes() + kv_cache.bytes() +
+                                        Activations::Sizes(config, plan.activations).host_bytes);
+}
+
 // Divides the GPU's memory: what every step needs, then the experts.
 absl::Status PlanGpuMemory(const EngineOptions& options, const ModelConfig& config,
-                           const Backend& backend, const WeightSizes& sizes,
-                           int64_t host_limit_bytes, EnginePlan* plan) {
+                           const Backend& backend, const WeightSizes& sizes, int64_t pinned_bytes,
+                           EnginePlan* plan) {
   if (options.gpu_memory_bytes > backend.free_device_bytes()) {
     return absl::ResourceExhaustedError(
         absl::StrCat("engine.gpu_memory is ", options.gpu_memory_bytes, " bytes, and ",
@@ -149,7 +160,7 @@ absl::Status PlanGpuMemory(const EngineOptions& options, const ModelConfig& conf
              Activations::Sizes(config, plan->activations).device_bytes);
   budget.Add(MemoryTier::kGpu, "scratch", backend.scratch_bytes(plan->op_limits));
   budget.Add(MemoryTier::kGpu, "driver",
-             kGpuKernelBytes + host_limit_bytes / kPinnedBytesPerPageTableByte);
+             kGpuKernelBytes + pinned_bytes / kPinnedBytesPerPageTableByte);
   if (sizes.expert_bytes == 0) {
     return budget.CheckFits(MemoryTier::kGpu, GpuLimitBytes(options, backend), "engine.gpu_memory");
   }
@@ -241,7 +252,9 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& given, const Mode
     plan.kv_cache.num_pages = NumKvPages(options, plan, host_limit_bytes);
     plan.op_limits = MakeOpLimits(config, plan);
     RETURN_IF_ERROR(backend.CheckLimits(plan.op_limits));
-    RETURN_IF_ERROR(PlanGpuMemory(options, config, backend, sizes, host_limit_bytes, &plan));
+    RETURN_IF_ERROR(PlanGpuMemory(options, config, backend, sizes,
+                                  MostPinnedBytes(options, config, sizes, host_limit_bytes, plan),
+                                  &plan));
     // Everything is read into host memory before the GPU's part moves.
     MemoryBudget loading;
     loading.Add(MemoryTier::kHost, "weights while they are loaded", sizes.bytes());

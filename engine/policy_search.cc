@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
+#include <deque>
+#include <map>
+#include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include <absl/strings/str_cat.h>
+#include <absl/types/span.h>
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
@@ -21,8 +25,11 @@ constexpr int32_t kRingPercents[] = {125, 150, 200, 100};
 // Prompt tokens of a step, in multiples of what a steady stream of requests needs: more fill the
 // batch faster and need larger buffers.
 constexpr int32_t kPromptShares[] = {2, 1, 4, 8};
-// Fewer sequences than fit are better only where attention takes longer than everything else.
-constexpr double kSequenceShares[] = {1, 0.75, 0.5, 0.25};
+// Fewer sequences than fit are better where attention takes longer than everything else, and, by
+// far fewer, where their buffers would take the memory of experts that could stay resident.
+constexpr double kSequenceShares[] = {1, 0.75, 0.5, 0.25, 0.125, 1.0 / 64, 1.0 / 256};
+// Of those, what is tried again with every ring and prompt share.
+constexpr size_t kNumLargeShares = 5;
 // Numbers of sequences that are tried, per doubling; always the same ones, so that with more memory
 // nothing that was possible becomes impossible.
 constexpr int kSequenceStepsPerDoubling = 32;
@@ -32,8 +39,13 @@ constexpr int64_t kMaxStepTokens = 1 << 17;
 // taken. Small ones keep the pipeline full when attention takes longer than predicted, and up to
 // the balance point (MoE-Lightning equation 11) reading the experts again for each costs nothing.
 constexpr double kIndifference = 0.005;
-// Kept for the second round, in which everything else varies.
-constexpr size_t kNumFinalists = 4;
+// Kept of each schedule for the second round, in which everything else varies.
+constexpr size_t kNumFinalists = 2;
+// Of the third round, around the best candidate: steps of the grid of sequences, and how often it
+// may move on. Schedules that are further behind the best than this do not catch up.
+constexpr int kGridSteps[] = {-16, -8, -4, -2, -1, 1, 2, 4, 8, 16};
+constexpr int kMaxMoves = 16;
+constexpr double kHopeless = 0.15;
 
 // What one candidate decides.
 struct Choices {
@@ -41,8 +53,14 @@ struct Choices {
   int32_t num_micro_batches = 0;
   int32_t ring_percent = 0;
   int32_t prompt_share = 0;
-  double sequence_share = 1;
+  int32_t num_sequences = 0;  // at most; 0: as many as fit
+
+  auto key() const {
+    return std::tuple(schedule, num_micro_batches, ring_percent, prompt_share, num_sequences);
+  }
 };
+
+using ChoicesKey = decltype(Choices().key());
 
 struct Candidate {
   Choices choices;
@@ -79,14 +97,30 @@ class PolicySearch {
   std::vector<int32_t> MicroBatchChoices() const;
   // `options_` with the choices made, for `num_sequences`.
   EngineOptions With(const Choices& choices, int32_t num_sequences) const;
-  // The most sequences of the grid that fit; 0: none.
-  int32_t MostSequences(const Choices& choices);
+  // The most sequences of the grid that fit; 0: none. Those of `choices` are not looked at.
+  int32_t MostSequences(Choices choices);
   bool Fits(const Choices& choices, int32_t num_sequences);
-  void Try(const Choices& choices, std::vector<Candidate>* candidates);
-  std::vector<Candidate> FirstRound();
-  void SecondRound(std::vector<Candidate>* candidates);
-  // Of `candidates`, the best first: the one to take.
-  static Candidate& Choose(std::vector<Candidate>& candidates);
+  // Adds the candidate to those known, unless it is one of them or does not fit.
+  void Try(Choices choices);
+  // Several candidates, from as many sequences as fit to a small part of them.
+  void TryShares(const Choices& choices, absl::Span<const double> shares);
+  // Schedules, micro-batches and sequences, everything else as it mostly turns out best.
+  void FirstRound();
+  // Everything else, for the best of each schedule.
+  void SecondRound();
+  // From the best candidate of `schedule` to a better one beside it, as long as there is one.
+  void Climb(const Schedule* schedule);
+  // Those of `schedule`, the best first.
+  std::vector<const Candidate*> Ranked(const Schedule* schedule) const;
+  std::vector<Choices> Neighbours(const Choices& choices) const;
+  static bool IsWorse(const Candidate& a, const Candidate& b) { return a.score < b.score; }
+  // Than the best known, by more than this share of its score.
+  bool IsWorseBy(double share, double score) const {
+    const Candidate& best = *std::max_element(candidates_.begin(), candidates_.end(), IsWorse);
+    return score < best.score - share * std::abs(best.score);
+  }
+  // Of those that count as equal to the best, the one with the most micro-batches.
+  Candidate& Finest();
   double Score(const PlanEvaluation& evaluation) const {
     return options_.objective == "energy" ? -evaluation.joules_per_token : evaluation.tokens_per_s;
   }
@@ -96,6 +130,9 @@ class PolicySearch {
   const WeightSizes& exact_sizes_;
   PlanEvaluator evaluator_;
   const std::vector<int32_t> grid_;
+  std::map<ChoicesKey, int32_t> most_sequences_;  // that were found to fit
+  std::set<ChoicesKey> tried_;
+  std::deque<Candidate> candidates_;
 };
 
 std::vector<const Schedule*> PolicySearch::ScheduleChoices() const {
@@ -145,8 +182,10 @@ bool PolicySearch::Fits(const Choices& choices, int32_t num_sequences) {
   return plan->kv_cache.num_pages >= pages * num_sequences;
 }
 
-int32_t PolicySearch::MostSequences(const Choices& choices) {
-  if (options_.max_running_sequences > 0) return options_.max_running_sequences;
+int32_t PolicySearch::MostSequences(Choices choices) {
+  choices.num_sequences = 0;
+  const auto [known, is_new] = most_sequences_.emplace(choices.key(), 0);
+  if (!is_new) return known->second;
   // What fits with some sequences fits with fewer.
   size_t fits = 0;
   size_t too_many = grid_.size();
@@ -158,7 +197,8 @@ int32_t PolicySearch::MostSequences(const Choices& choices) {
       too_many = middle;
     }
   }
-  return fits == 0 ? 0 : grid_[fits - 1];
+  if (fits > 0) known->second = grid_[fits - 1];
+  return known->second;
 }
 
 absl::StatusOr<PolicyChoice> PolicySearch::Evaluate(const EngineOptions& options) {
@@ -170,86 +210,139 @@ absl::StatusOr<PolicyChoice> PolicySearch::Evaluate(const EngineOptions& options
   return choice;
 }
 
-void PolicySearch::Try(const Choices& choices, std::vector<Candidate>* candidates) {
+void PolicySearch::Try(Choices choices) {
+  // What `options` fix does not make two candidates different.
+  if (options_.weight_ring_percent > 0) choices.ring_percent = options_.weight_ring_percent;
+  if (options_.max_step_tokens > 0) choices.prompt_share = 0;
   const int32_t most = MostSequences(choices);
   if (most == 0) return;
-  int32_t count = most;
-  if (options_.max_running_sequences == 0 && choices.sequence_share < 1) {
-    const int32_t wanted = static_cast<int32_t>(most * choices.sequence_share);
-    const auto above = std::upper_bound(grid_.begin(), grid_.end(), wanted);
-    if (above == grid_.begin()) return;
-    count = *(above - 1);
-  }
-  absl::StatusOr<PolicyChoice> choice = Evaluate(With(choices, count));
+  choices.num_sequences = options_.max_running_sequences == 0 && choices.num_sequences > 0
+                              ? std::min(choices.num_sequences, most)
+                              : most;
+  if (!tried_.insert(choices.key()).second) return;
+  absl::StatusOr<PolicyChoice> choice = Evaluate(With(choices, choices.num_sequences));
   if (!choice.ok()) return;
   const double score = Score(choice->evaluation);
-  candidates->push_back({choices, *std::move(choice), score});
+  candidates_.push_back({choices, *std::move(choice), score});
 }
 
-// Schedules and numbers of micro-batches, everything else as it mostly turns out best.
-std::vector<Candidate> PolicySearch::FirstRound() {
-  std::vector<Candidate> candidates;
+void PolicySearch::TryShares(const Choices& choices, absl::Span<const double> shares) {
+  const int32_t most = MostSequences(choices);
+  for (const double share : shares) {
+    const auto above = std::upper_bound(grid_.begin(), grid_.end(), most * share);
+    if (above == grid_.begin()) continue;
+    Choices fewer = choices;
+    fewer.num_sequences = *(above - 1);
+    Try(fewer);
+  }
+}
+
+std::vector<const Candidate*> PolicySearch::Ranked(const Schedule* schedule) const {
+  std::vector<const Candidate*> ranked;
+  for (const Candidate& candidate : candidates_) {
+    if (candidate.choices.schedule == schedule) ranked.push_back(&candidate);
+  }
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const Candidate* a, const Candidate* b) { return IsWorse(*b, *a); });
+  return ranked;
+}
+
+void PolicySearch::FirstRound() {
   for (const Schedule* schedule : ScheduleChoices()) {
     for (const int32_t num_micro_batches : MicroBatchChoices()) {
       // The smallest ring, for where nothing larger fits.
       for (const int32_t ring_percent : {kRingPercents[0], 100}) {
-        const size_t before = candidates.size();
-        Try({schedule, num_micro_batches, ring_percent, kPromptShares[0], 1}, &candidates);
-        if (candidates.size() > before) break;
+        const size_t before = candidates_.size();
+        TryShares({schedule, num_micro_batches, ring_percent, kPromptShares[0]}, kSequenceShares);
+        if (candidates_.size() > before) break;
       }
     }
   }
-  return candidates;
 }
 
-void PolicySearch::SecondRound(std::vector<Candidate>* candidates) {
-  std::vector<Choices> finalists;
-  finalists.push_back(Choose(*candidates).choices);
-  for (size_t i = 0; i < std::min(kNumFinalists - 1, candidates->size()); ++i) {
-    finalists.push_back((*candidates)[i].choices);
+void PolicySearch::SecondRound() {
+  std::vector<Choices> finalists = {Finest().choices};
+  for (const Schedule* schedule : ScheduleChoices()) {
+    const std::vector<const Candidate*> ranked = Ranked(schedule);
+    for (size_t i = 0; i < std::min(kNumFinalists, ranked.size()); ++i) {
+      if (IsWorseBy(kHopeless, ranked[i]->score)) break;
+      finalists.push_back(ranked[i]->choices);
+    }
   }
   for (const Choices& finalist : finalists) {
     for (const int32_t ring_percent : kRingPercents) {
       for (const int32_t prompt_share : kPromptShares) {
-        for (const double sequence_share : kSequenceShares) {
-          Choices choices = finalist;
-          choices.ring_percent = ring_percent;
-          choices.prompt_share = prompt_share;
-          choices.sequence_share = sequence_share;
-          Try(choices, candidates);
-        }
+        Choices choices = finalist;
+        choices.ring_percent = ring_percent;
+        choices.prompt_share = prompt_share;
+        TryShares(choices, absl::MakeConstSpan(kSequenceShares, kNumLargeShares));
       }
     }
   }
 }
 
-Candidate& PolicySearch::Choose(std::vector<Candidate>& candidates) {
-  const double good_enough =
-      candidates.front().score - kIndifference * std::abs(candidates.front().score);
-  Candidate* chosen = &candidates.front();
-  for (Candidate& candidate : candidates) {
-    if (candidate.score >= good_enough &&
-        candidate.choices.num_micro_batches > chosen->choices.num_micro_batches) {
-      chosen = &candidate;
-    }
+std::vector<Choices> PolicySearch::Neighbours(const Choices& choices) const {
+  std::vector<Choices> neighbours;
+  const auto add = [&](auto change) {
+    neighbours.push_back(choices);
+    change(neighbours.back());
+  };
+  for (const int32_t percent : kRingPercents) add([=](Choices& c) { c.ring_percent = percent; });
+  for (const int32_t share : kPromptShares) add([=](Choices& c) { c.prompt_share = share; });
+  const auto at = std::lower_bound(grid_.begin(), grid_.end(), choices.num_sequences);
+  for (const int step : kGridSteps) {
+    if (step < grid_.begin() - at || step >= grid_.end() - at) continue;
+    add([=](Choices& c) { c.num_sequences = at[step]; });
+  }
+  for (const int32_t count : MicroBatchChoices()) {
+    if (count == choices.num_micro_batches) continue;
+    // As many sequences, and micro-batches of the same size.
+    add([=](Choices& c) { c.num_micro_batches = count; });
+    const double same_size =
+        static_cast<double>(choices.num_sequences) * count / choices.num_micro_batches;
+    const auto above = std::upper_bound(grid_.begin(), grid_.end(), same_size);
+    if (above == grid_.begin()) continue;
+    add([=](Choices& c) {
+      c.num_micro_batches = count;
+      c.num_sequences = *(above - 1);
+    });
+  }
+  return neighbours;
+}
+
+void PolicySearch::Climb(const Schedule* schedule) {
+  for (int move = 0; move < kMaxMoves; ++move) {
+    const std::vector<const Candidate*> ranked = Ranked(schedule);
+    if (ranked.empty() || IsWorseBy(kHopeless, ranked.front()->score)) return;
+    const Choices best = ranked.front()->choices;
+    for (const Choices& choices : Neighbours(best)) Try(choices);
+    if (Ranked(schedule).front()->choices.key() == best.key()) return;
+  }
+}
+
+Candidate& PolicySearch::Finest() {
+  Candidate* chosen = &*std::max_element(candidates_.begin(), candidates_.end(), IsWorse);
+  const double best_score = chosen->score;
+  for (Candidate& candidate : candidates_) {
+    if (candidate.score < best_score - kIndifference * std::abs(best_score)) continue;
+    const int32_t more = candidate.choices.num_micro_batches - chosen->choices.num_micro_batches;
+    if (more > 0 || (more == 0 && IsWorse(*chosen, candidate))) chosen = &candidate;
   }
   return *chosen;
 }
 
 absl::StatusOr<PolicyChoice> PolicySearch::Run() {
-  const auto is_better = [](const Candidate& a, const Candidate& b) { return a.score > b.score; };
-  std::vector<Candidate> candidates = FirstRound();
-  if (candidates.empty()) {
+  FirstRound();
+  if (candidates_.empty()) {
     // The reason is that of the smallest candidate.
     const Choices smallest = {ScheduleChoices().front(), MicroBatchChoices().back(), 100,
-                              kPromptShares[1], 1};
+                              kPromptShares[1]};
     RETURN_IF_ERROR(Evaluate(With(smallest, 1)).status());
     return absl::InternalError("no policy was found where one fits");
   }
-  std::stable_sort(candidates.begin(), candidates.end(), is_better);
-  SecondRound(&candidates);
-  std::stable_sort(candidates.begin(), candidates.end(), is_better);
-  return std::move(Choose(candidates).choice);
+  SecondRound();
+  for (const Schedule* schedule : ScheduleChoices()) Climb(schedule);
+  return std::move(Finest().choice);
 }
 
 absl::Status CheckObjective(const EngineOptions& options) {
