@@ -35,7 +35,8 @@ inline constexpr double kMaxHardwareRate = 1e18;  // bytes or operations per sec
 inline constexpr double kMaxHardwareBytes = 1e15;
 inline constexpr double kMaxHardwareMicros = 1e6;
 inline constexpr double kMaxHardwareWatts = 1e5;
-inline constexpr double kMaxHardwareSpread = 1e3;
+inline constexpr double kMaxHardwareSpread =
+    1e9;  // a turn of a microsecond may be late by any time
 
 // T or const T: the reader writes fields, the others only look at them.
 template <typename MaybeConst, typename T>

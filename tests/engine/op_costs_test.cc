@@ -114,7 +114,7 @@ TEST(OpCostsTest, TheHostHasRatesOfItsOwn) {
   const double launch_us = costs.HostAttention(kHeads, DType::kBF16, 1, 0).us;
   EXPECT_GT(launch_us, 0);
   EXPECT_NEAR(costs.HostAttention(kHeads, DType::kBF16, 10, 1000).us - launch_us,
-              1000 * 2 * 8 * 256 / 5e4, 1e-3);
+              kHostAttentionInEngine * 1000 * 2 * 8 * 256 / 5e4, 1e-3);
   EXPECT_NEAR(costs.HostExperts(Experts(1000, 1'000'000)).us - launch_us,
               2 * 2000 * (3.0 * 4096 * 14336) / 1e6, 1);
   // Without a GPU the device is the host, and what would go over the link is a copy in its memory.
@@ -229,7 +229,8 @@ double AttentionRate(const HardwareProfile& profile, const HeadGeometry& heads, 
                      int64_t context) {
   const OpCosts costs(profile);
   const OpCost cost = costs.HostAttention(heads, dtype, 1000, 1000 * context);
-  return cost.bytes / (cost.us - costs.HostAttention(heads, dtype, 1, 0).us) * 1e6;
+  return kHostAttentionInEngine * cost.bytes /
+         (cost.us - costs.HostAttention(heads, dtype, 1, 0).us) * 1e6;
 }
 
 TEST(OpCostsTest, AttentionWithoutAFigureOfItsOwnHasTheNearest) {

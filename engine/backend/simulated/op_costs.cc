@@ -12,10 +12,6 @@ namespace {
 constexpr double kUsPerSecond = 1e6;
 // Waking the workers of the host and waiting for the last of them; cpu_probe sees 8 to 20 us.
 constexpr double kHostLaunchUs = 15;
-// Decode attention in the engine takes 1.2 to 1.9 times, in the median of 24 runs on an H200
-// machine 1.4 times, what the probe sees call after call: its threads rest between micro-batches,
-// and what the GPU wrote is not in their caches.
-constexpr double kHostAttentionInEngine = 1.4;
 // Kernels behind one MoeFfn on a GPU: gather, two grouped products, scatter-add.
 constexpr double kExpertLaunches = 4;
 // Kernels behind one Router: logits, top-k, counts, offsets, slots.
