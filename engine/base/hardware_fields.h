@@ -92,8 +92,8 @@ void VisitFields(Host& host, Visitor& visitor) {
       "sample_bytes_per_s", host.sample_bytes_per_s,
       {"logits looked through by the sampler on one thread", kAlways, 0, kMaxHardwareRate});
   visitor.Field("spread", host.spread,
-                {"how far turns lie apart, of the median; of the least certain figure",
-                 FieldNeed::kNever, 0, kMaxHardwareSpread});
+                {"how far turns lie apart, of their median, at worst", FieldNeed::kNever, 0,
+                 kMaxHardwareSpread});
 }
 
 template <Either<GpuProfile> Gpu, typename Visitor>
@@ -113,8 +113,8 @@ void VisitFields(Gpu& gpu, Visitor& visitor) {
   visitor.Field("attention_flops_per_s", gpu.attention_flops_per_s,
                 {"of prompts", kWithGpu, 0, kMaxHardwareRate});
   visitor.Field("spread", gpu.spread,
-                {"how far turns lie apart, of the median; of the least certain figure",
-                 FieldNeed::kNever, 0, kMaxHardwareSpread});
+                {"how far turns lie apart, of their median, at worst", FieldNeed::kNever, 0,
+                 kMaxHardwareSpread});
 }
 
 template <Either<LinkProfile> Link, typename Visitor>
@@ -129,8 +129,8 @@ void VisitFields(Link& link, Visitor& visitor) {
   visitor.Field("latency_us", link.latency_us,
                 {"of a small copy", kWithGpu, 0, kMaxHardwareMicros});
   visitor.Field("spread", link.spread,
-                {"how far turns lie apart, of the median; of the least certain figure",
-                 FieldNeed::kNever, 0, kMaxHardwareSpread});
+                {"how far turns lie apart, of their median, at worst", FieldNeed::kNever, 0,
+                 kMaxHardwareSpread});
 }
 
 template <Either<PowerProfile> Power, typename Visitor>
