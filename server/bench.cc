@@ -86,7 +86,7 @@ absl::StatusOr<BenchRun> Measure(const BenchOptions& options, const BenchWorkloa
     PrintProgress(counts, options.num_requests, recorder.totals(),
                   options.num_requests * workload.num_output_tokens, SecondsSince(begin));
   });
-  ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+  ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine,
                    Engine::Create(engine_options, logger, &recorder));
   if (load.max_request_tokens() > engine->model().max_model_len) {
     return absl::InvalidArgumentError(
@@ -97,9 +97,15 @@ absl::StatusOr<BenchRun> Measure(const BenchOptions& options, const BenchWorkloa
   begin = Clock::now();
   RETURN_IF_ERROR(load.Run(*engine));
   run.seconds = SecondsSince(begin);
-  run.steps = recorder.steps();
   run.stopped_early = load.is_stopped();
   if (!options.trace_file.empty()) RETURN_IF_ERROR(WriteTrace(*engine, options.trace_file));
+  run.model = engine->model();
+  run.plan = engine->plan();
+  run.expert_shares = engine->Stats().expert_shares;
+  // The last step is told after the last request of it has ended: all are here once the engine's
+  // thread has.
+  engine.reset();
+  run.steps = recorder.steps();
 
   const BenchLoad::Counts counts = load.counts();
   if (!counts.first_error.ok()) std::cerr << "bench: " << counts.first_error.message() << "\n";
@@ -115,9 +121,6 @@ absl::StatusOr<BenchRun> Measure(const BenchOptions& options, const BenchWorkloa
   run.workload = std::string(workload.name);
   run.num_requests = options.num_requests;
   run.num_layers = engine_options.num_hidden_layers;
-  run.model = engine->model();
-  run.plan = engine->plan();
-  run.expert_shares = engine->Stats().expert_shares;
   return run;
 }
 

@@ -91,9 +91,9 @@ void VisitFields(Host& host, Visitor& visitor) {
   visitor.Field(
       "sample_bytes_per_s", host.sample_bytes_per_s,
       {"logits looked through by the sampler on one thread", kAlways, 0, kMaxHardwareRate});
-  visitor.Field(
-      "spread", host.spread,
-      {"how far turns lie apart, of the median", FieldNeed::kNever, 0, kMaxHardwareSpread});
+  visitor.Field("spread", host.spread,
+                {"how far turns lie apart, of their median, at worst", FieldNeed::kNever, 0,
+                 kMaxHardwareSpread});
 }
 
 template <Either<GpuProfile> Gpu, typename Visitor>
@@ -112,9 +112,9 @@ void VisitFields(Gpu& gpu, Visitor& visitor) {
   visitor.Field("experts", gpu.experts, {"", kWithGpu});
   visitor.Field("attention_flops_per_s", gpu.attention_flops_per_s,
                 {"of prompts", kWithGpu, 0, kMaxHardwareRate});
-  visitor.Field(
-      "spread", gpu.spread,
-      {"how far turns lie apart, of the median", FieldNeed::kNever, 0, kMaxHardwareSpread});
+  visitor.Field("spread", gpu.spread,
+                {"how far turns lie apart, of their median, at worst", FieldNeed::kNever, 0,
+                 kMaxHardwareSpread});
 }
 
 template <Either<LinkProfile> Link, typename Visitor>
@@ -128,9 +128,9 @@ void VisitFields(Link& link, Visitor& visitor) {
                 {"both directions at once, in sum", kWithGpu, 0, kMaxHardwareRate});
   visitor.Field("latency_us", link.latency_us,
                 {"of a small copy", kWithGpu, 0, kMaxHardwareMicros});
-  visitor.Field(
-      "spread", link.spread,
-      {"how far turns lie apart, of the median", FieldNeed::kNever, 0, kMaxHardwareSpread});
+  visitor.Field("spread", link.spread,
+                {"how far turns lie apart, of their median, at worst", FieldNeed::kNever, 0,
+                 kMaxHardwareSpread});
 }
 
 template <Either<PowerProfile> Power, typename Visitor>

@@ -93,8 +93,8 @@ TEST(HardwareFolderTest, FiguresAreInProportion) {
     ASSERT_TRUE(profile.ok()) << profile.status();
     const HostProfile& host = profile->host;
     const GpuProfile& gpu = profile->gpu;
-    // Attention does not read as fast as memory gives, but copies come on top.
-    EXPECT_GT(host.shared_bytes_per_s, host.read_bytes_per_s / 2) << file;
+    // Copies beside kernels disturb the reads: 0.85 and 1.04 of reads alone were measured.
+    EXPECT_GT(host.shared_bytes_per_s, 0.75 * host.read_bytes_per_s) << file;
     for (const HostAttentionRate& attention : host.attention) {
       EXPECT_LT(attention.bytes_per_s.Peak(), host.read_bytes_per_s) << file;
       EXPECT_GT(attention.bytes_per_s.Peak(), host.read_bytes_per_s / 10) << file;
