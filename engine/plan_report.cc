@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include <absl/strings/str_cat.h>
@@ -86,10 +87,10 @@ double Search(EngineOptions options, const HardwareProfile& profile, const Model
 }
 
 // The bound if a share of each layer's experts were computed by the CPU for all tokens, and their
-// weights stayed there (KTransformers does so). The best share, by the sums of each resource alone:
-// no schedule of ours runs it.
-Alternative ExpertsOnCpu(const PolicyChoice& choice, const ModelConfig& config,
-                         const HardwareProfile& profile) {
+// weights stayed there (KTransformers does so); nothing if no share would bring anything. The best
+// share, by the sums of each resource alone: no schedule of ours runs it.
+std::optional<Alternative> ExpertsOnCpu(const PolicyChoice& choice, const ModelConfig& config,
+                                        const HardwareProfile& profile) {
   const OpCosts costs(profile);
   const TaskCosts tasks(config, FormatsOf(choice.plan), costs);
   const StepPrediction& step = choice.evaluation.decode;
@@ -109,14 +110,16 @@ Alternative ExpertsOnCpu(const PolicyChoice& choice, const ModelConfig& config,
       best_share = share;
     }
   }
-  return {absl::StrFormat("%.0f %% of the experts' work on the CPU (bound)", 100 * best_share),
-          n / best_us * kUsPerSecond, false};
+  if (best_share == 0) return std::nullopt;
+  return Alternative{
+      absl::StrFormat("%.0f %% of the experts' work on the CPU (bound)", 100 * best_share),
+      n / best_us * kUsPerSecond, false};
 }
 
 // The bound if a share of keys and values lay in the GPU's memory, in the place of resident
 // experts, and attention on them ran there (FlexGen's cache percentage; the paper's r_c). The
 // host's memory that becomes free is not counted.
-Alternative KvOnGpu(const PolicyChoice& choice, const HardwareProfile& profile) {
+std::optional<Alternative> KvOnGpu(const PolicyChoice& choice, const HardwareProfile& profile) {
   const StepPrediction& step = choice.evaluation.decode;
   const double n = static_cast<double>(choice.evaluation.num_sequences);
   const auto busy = [&step](Lane lane) { return step.busy_us[static_cast<int>(lane)]; };
@@ -141,8 +144,10 @@ Alternative KvOnGpu(const PolicyChoice& choice, const HardwareProfile& profile) 
       best_share = share;
     }
   }
-  return {absl::StrFormat("%.0f %% of keys and values on the GPU (bound)", 100 * best_share),
-          n / best_us * kUsPerSecond, false};
+  if (best_share == 0) return std::nullopt;
+  return Alternative{
+      absl::StrFormat("%.0f %% of keys and values on the GPU (bound)", 100 * best_share),
+      n / best_us * kUsPerSecond, false};
 }
 
 std::vector<Alternative> MakeAlternatives(const EngineOptions& options, const ModelConfig& config,
@@ -166,9 +171,10 @@ std::vector<Alternative> MakeAlternatives(const EngineOptions& options, const Mo
     alternatives.push_back({"engine.kv_format: int8", Search(int8, profile, config), true});
   }
   if (profile.has_gpu() && config.num_moe_layers() > 0) {
-    alternatives.push_back(ExpertsOnCpu(choice, config, profile));
-    if (!choice.plan.schedule->decode_on_device) {
-      alternatives.push_back(KvOnGpu(choice, profile));
+    std::vector<std::optional<Alternative>> bounds = {ExpertsOnCpu(choice, config, profile)};
+    if (!choice.plan.schedule->decode_on_device) bounds.push_back(KvOnGpu(choice, profile));
+    for (const std::optional<Alternative>& bound : bounds) {
+      if (bound.has_value()) alternatives.push_back(*bound);
     }
   }
   return alternatives;
