@@ -73,12 +73,10 @@ int32_t PlanBuilder::Append(Task task) {
 bool PlanBuilder::HasRoomFor(const Load& load) const {
   const WeightStream& weights = shape_.weights;
   // What the part's last page overwrites, as an index of this step's stream.
-  const int64_t overwritten = first_index_[load.layer] +
-                              weights.part_end(load.layer, load.part) - 1 - weights.num_ring_slots +
-                              (load.ahead ? weights.num_pages() : 0);
+  const int64_t overwritten = first_index_[load.layer] + weights.part_end(load.layer, load.part) -
+                              1 - weights.num_ring_slots + (load.ahead ? weights.num_pages() : 0);
   for (int32_t layer = 0; layer < shape_.num_layers; ++layer) {
-    if (weights.streams(layer) && first_index_[layer] <= overwritten &&
-        !layer_used_[layer]) {
+    if (weights.streams(layer) && first_index_[layer] <= overwritten && !layer_used_[layer]) {
       return false;
     }
   }

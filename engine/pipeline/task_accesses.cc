@@ -4,7 +4,8 @@ namespace moelight {
 
 namespace {
 
-// Index, in the stream from this step's first page on, of a layer's page 0 in this step or the next.
+// Index, in the stream from this step's first page on, of a layer's page 0 in this step or the
+// next.
 int64_t StreamIndex(const WeightStream& weights, int32_t layer, bool ahead) {
   return weights.first_index(layer) + (ahead ? weights.num_pages() : int64_t{0});
 }

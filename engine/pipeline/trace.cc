@@ -99,12 +99,11 @@ absl::StatusOr<std::string> TraceRecorder::Stop() {
   // Perfetto draws counters as curves: measured beside predicted, step by step.
   for (const RecordedStep& step : steps) {
     if (step.duration.predicted_us <= 0) continue;
-    absl::StrAppendFormat(
-        &json,
-        "{\"name\":\"step_us\",\"ph\":\"C\",\"pid\":1,\"ts\":%.3f,"
-        "\"args\":{\"measured\":%.3f,\"predicted\":%.3f}},\n",
-        std::max(0.0, step.begin_us - begin_us), step.duration.measured_us,
-        step.duration.predicted_us);
+    absl::StrAppendFormat(&json,
+                          "{\"name\":\"step_us\",\"ph\":\"C\",\"pid\":1,\"ts\":%.3f,"
+                          "\"args\":{\"measured\":%.3f,\"predicted\":%.3f}},\n",
+                          std::max(0.0, step.begin_us - begin_us), step.duration.measured_us,
+                          step.duration.predicted_us);
   }
   // The last event also spares the comma after the last span.
   absl::StrAppend(&json,
