@@ -103,9 +103,17 @@ absl::Status Daemon::LoadModel() {
   ASSIGN_OR_RETURN(
       std::unique_ptr<Engine> engine,
       options_.create_engine(options_.config.engine, options_.logger, observer_.get()));
+  const int32_t max_running = engine->plan().max_running_sequences;
+  const int64_t rows_in_flight = RowsInFlight(options_.config, max_running);
+  if (rows_in_flight < max_running) {
+    options_.logger.Warning(
+        "batch_never_full",
+        {{"rows_in_flight", rows_in_flight},
+         {"max_running_sequences", max_running},
+         {"effect", "rows of jobs cannot fill the batch that the policy chose"}});
+  }
   DispatcherOptions dispatcher_options;
-  dispatcher_options.max_rows_in_flight =
-      RowsInFlight(options_.config, engine->plan().max_running_sequences);
+  dispatcher_options.max_rows_in_flight = rows_in_flight;
   // Levels() reads both pointers on the metrics' threads, so they change between two scrapes.
   metrics_->SetSource(nullptr);
   engine_ = std::move(engine);
