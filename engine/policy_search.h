@@ -6,8 +6,8 @@
 // same MakeEnginePlan() that the engine is built from, so what is chosen fits; and predicted by the
 // same StepPredictor that each step is compared with later.
 //
-// Not all candidates are tried: from good ones the search climbs to the best around them, which is
-// within a few percent of the best of all.
+// Not all candidates are tried: from good ones the search climbs to the best around them. There may
+// be a better one elsewhere, seldom by more than a few percent.
 //
 // Deterministic: no clock, no random numbers. Under a second.
 #ifndef MOELIGHT_ENGINE_POLICY_SEARCH_H_
