@@ -17,7 +17,7 @@
 namespace moelight {
 namespace {
 
-constexpr int kNumProblems = 10'000;
+constexpr int kNumProblems = 10'000 / kRoundsDivisor;
 
 // A layer's experts in about that many pages; what a proof takes grows with their number.
 int64_t PageBytesFor(const ModelConfig& config, int64_t num_pages) {

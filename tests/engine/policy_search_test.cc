@@ -151,9 +151,10 @@ TEST(PolicySearchTest, EveryPublishedModelThatFitsHasAPolicy) {
 
 // At most this part may be lost on a better machine.
 double ToleranceOf(const Resource& resource) {
-  // More KV pages than the workload needs are good for longer sequences, but their page tables
-  // take from the GPU's memory.
-  if (resource.name == std::string("host memory")) return 0.03;
+  // With more of it other policies come first, and the search may climb another peak. More KV pages
+  // than the workload needs are good for longer sequences, but their page tables take from the
+  // GPU's memory.
+  if (resource.name == std::string("host memory")) return 0.06;
   // Candidates this near to the best count as equal to it.
   return 0.005;
 }
@@ -172,7 +173,7 @@ PlanningProblem WithMore(const PlanningProblem& problem, const Resource& resourc
 TEST(PolicySearchTest, ABetterMachineIsNeverWorse) {
   std::mt19937 random(20);
   int num_feasible = 0;
-  for (int round = 0; num_feasible < 60; ++round) {
+  for (int round = 0; num_feasible < 60 / kRoundsDivisor; ++round) {
     ASSERT_LT(round, 100);
     const PlanningProblem problem = RandomProblem(RandomPublishedModel(4, random), random);
     const absl::StatusOr<PolicyChoice> before = Search(problem);
@@ -201,7 +202,7 @@ TEST(PolicySearchTest, ABetterMachineIsNeverWorse) {
 TEST(PolicySearchTest, NoPolicyIsWorseOnAFasterMachine) {
   std::mt19937 random(21);
   int num_compared = 0;
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 400 / kRoundsDivisor; ++round) {
     PlanningProblem problem = RandomProblem(RandomSmallModel(random), random);
     EngineOptions& options = problem.options;
     options.max_running_sequences = static_cast<int32_t>(RandomBetween(1, 4000, random));
@@ -225,7 +226,7 @@ TEST(PolicySearchTest, NoPolicyIsWorseOnAFasterMachine) {
       ++num_compared;
     }
   }
-  EXPECT_GT(num_compared, 500);
+  EXPECT_GT(num_compared, 500 / kRoundsDivisor);
 }
 
 struct Refusal {
