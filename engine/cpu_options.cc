@@ -68,6 +68,11 @@ absl::StatusOr<BackendOptions> CpuBackendOptions(const EngineOptions& options,
   return backend_options;
 }
 
+absl::StatusOr<DType> SimulatedKvFormat(const EngineOptions& options) {
+  if (options.kv_format == "auto") return DType::kBF16;
+  return ParseKvFormat(options.kv_format);
+}
+
 absl::StatusOr<std::unique_ptr<Backend>> CreateDevice(const EngineOptions& options,
                                                       const BackendOptions& backend_options) {
   // The GPU keeps K and V in its own format; where that is not the cache's, it does not attend.

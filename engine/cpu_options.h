@@ -23,6 +23,9 @@ int32_t NumCpuThreads(const EngineOptions& options);
 absl::StatusOr<BackendOptions> CpuBackendOptions(const EngineOptions& options,
                                                  absl::Status* why_not_pinned);
 
+// engine.kv_format of a machine that is only simulated: bf16 for auto, as a GPU machine has it.
+absl::StatusOr<DType> SimulatedKvFormat(const EngineOptions& options);
+
 // The backend of engine.device. engine.cpu_isa is about the cpu backend, whether that is the device
 // or attends beside it, and keeps no GPU from being chosen.
 absl::StatusOr<std::unique_ptr<Backend>> CreateDevice(const EngineOptions& options,

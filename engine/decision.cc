@@ -4,7 +4,6 @@
 
 #include <absl/strings/str_cat.h>
 
-#include "engine/backend/kv_format.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu_options.h"
 #include "engine/model_info.h"
@@ -26,10 +25,7 @@ absl::Status CreateBackends(const EngineOptions& options, Decision* decision) {
   if (options.hardware == nullptr) {
     return absl::InvalidArgumentError("a simulated machine needs a hardware profile");
   }
-  DType kv_dtype = DType::kBF16;
-  if (options.kv_format != "auto") {
-    ASSIGN_OR_RETURN(kv_dtype, ParseKvFormat(options.kv_format));
-  }
+  ASSIGN_OR_RETURN(const DType kv_dtype, SimulatedKvFormat(options));
   SimulatedMachine machine = CreateSimulatedMachine(*options.hardware, kv_dtype);
   decision->clock = std::move(machine.clock);
   decision->backend = std::move(machine.device);
@@ -86,12 +82,6 @@ PlanInfo Describe(const Decision& decision, bool pinned) {
   }
   info.prediction = decision.prediction;
   return info;
-}
-
-absl::StatusOr<bool> Engine::HasDeviceMemory(const EngineOptions& options) {
-  Decision decision;
-  RETURN_IF_ERROR(CreateBackends(options, &decision));
-  return decision.backend->has_device_memory();
 }
 
 absl::StatusOr<PlanInfo> Engine::Plan(const EngineOptions& options) {

@@ -5,6 +5,7 @@
 
 #include <absl/strings/str_cat.h>
 
+#include "engine/base/ceil_div.h"
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/weight_loader.h"
@@ -51,8 +52,6 @@ absl::Status CheckOptions(const EngineOptions& options, const ModelConfig& confi
   return CheckRange("engine.max_model_len", options.max_model_len, 0,
                     config.max_position_embeddings);
 }
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Which micro-batches, and where they attend.
 CutOptions MakeCut(const EngineOptions& options, const EnginePlan& plan, bool has_device_memory) {
@@ -129,6 +128,12 @@ int64_t NumKvPages(const EngineOptions& options, const EnginePlan& plan, int64_t
                     pages_per_sequence * options.max_running_sequences);
 }
 
+absl::StatusOr<int64_t> HostLimitBytes(const EngineOptions& options) {
+  if (options.host_memory_bytes > 0) return options.host_memory_bytes;
+  ASSIGN_OR_RETURN(const int64_t available_bytes, AvailableHostMemoryBytes());
+  return available_bytes / 2;
+}
+
 int64_t GpuLimitBytes(const EngineOptions& options, const Backend& backend) {
   if (options.gpu_memory_bytes > 0) return options.gpu_memory_bytes;
   return backend.free_device_bytes() / 10 * 9;
@@ -196,12 +201,6 @@ EngineOptions WithFixedChoices(EngineOptions options) {
   fix(&options.weight_page_bytes, kFixedWeightPageBytes);
   fix(&options.weight_ring_percent, kFixedRingPercent);
   return options;
-}
-
-absl::StatusOr<int64_t> HostLimitBytes(const EngineOptions& options) {
-  if (options.host_memory_bytes > 0) return options.host_memory_bytes;
-  ASSIGN_OR_RETURN(const int64_t available_bytes, AvailableHostMemoryBytes());
-  return available_bytes / 2;
 }
 
 absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& given, const ModelConfig& config,

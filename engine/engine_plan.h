@@ -51,9 +51,6 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& options, const Mo
                                           const Backend* host_backend = nullptr,
                                           const WeightSizes* exact_sizes = nullptr);
 
-// What the host's memory may be used for, from options or from what is free.
-absl::StatusOr<int64_t> HostLimitBytes(const EngineOptions& options);
-
 // `pinned`: whether the system allowed to pin the host memory.
 PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend, bool pinned);
 

@@ -99,6 +99,11 @@ absl::StatusOr<HardwareProfile> Engine::ProbeHardware(
   return MeasureHardware(options, spec, *device, on_progress);
 }
 
+absl::StatusOr<bool> Engine::HasDeviceMemory(const EngineOptions& options) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> device, CreateProbedDevice(options));
+  return device->has_device_memory();
+}
+
 absl::StatusOr<std::string> Engine::HardwareFingerprint(const EngineOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> device, CreateProbedDevice(options));
   return FingerprintOf(options, *device);

@@ -6,6 +6,7 @@
 
 #include <absl/strings/str_cat.h>
 
+#include "engine/base/ceil_div.h"
 #include "engine/base/status_macros.h"
 #include "engine/pipeline/weight_stream.h"
 
@@ -16,8 +17,6 @@ constexpr double kUsPerSecond = 1e6;
 // A layer's pages in a plan that is only predicted with: fine enough to tell how much of a layer
 // the ring takes ahead.
 constexpr int64_t kPredictedPages = 16;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The stream with fewer, larger pages, the same number in every layer that has experts, and the
 // bytes of such a page.
@@ -53,6 +52,10 @@ CoarseStream Coarsen(const ExpertStoreOptions& experts) {
 
 }  // namespace
 
+int64_t KvPagesPerSequence(const WorkloadHint& workload, int32_t kv_page_tokens) {
+  return CeilDiv(int64_t{workload.mean_prompt_tokens} + workload.num_output_tokens, kv_page_tokens);
+}
+
 StorageFormats FormatsOf(const EnginePlan& plan) {
   return {plan.weights, plan.activations.dtype, plan.kv_cache, plan.experts.page_bytes};
 }
@@ -85,16 +88,15 @@ StepPrediction PlanEvaluator::PredictLoad(const EnginePlan& plan, const StepLoad
 absl::StatusOr<PlanEvaluation> PlanEvaluator::Evaluate(const EnginePlan& plan,
                                                        const WorkloadHint& workload) {
   const StepPredictor predictor(config_, FormatsOf(plan), profile_);
-  const double length = workload.mean_prompt_tokens + workload.num_output_tokens;
-  const int64_t pages_per_sequence =
-      CeilDiv(std::llround(std::ceil(length)), plan.kv_cache.page_tokens);
+  const int64_t pages_per_sequence = KvPagesPerSequence(workload, plan.kv_cache.page_tokens);
   PlanEvaluation evaluation;
   evaluation.num_sequences = std::min<int64_t>(plan.scheduler.max_running_sequences,
                                                plan.kv_cache.num_pages / pages_per_sequence);
   if (evaluation.num_sequences == 0) {
     return absl::FailedPreconditionError(
-        absl::StrCat("a sequence of ", length, " tokens needs ", pages_per_sequence,
-                     " KV pages, and there are ", plan.kv_cache.num_pages));
+        absl::StrCat("a sequence of ", workload.mean_prompt_tokens + workload.num_output_tokens,
+                     " tokens needs ", pages_per_sequence, " KV pages, and there are ",
+                     plan.kv_cache.num_pages));
   }
   const double n = static_cast<double>(evaluation.num_sequences);
   StepLoad load;

@@ -55,6 +55,10 @@ class PlanEvaluator {
   std::map<PlanKey, StepPlan> plans_;
 };
 
+// Pages that a sequence of the workload takes, all of them from its first step on, as the scheduler
+// hands them out.
+int64_t KvPagesPerSequence(const WorkloadHint& workload, int32_t kv_page_tokens);
+
 StorageFormats FormatsOf(const EnginePlan& plan);
 
 }  // namespace moelight

@@ -1,7 +1,7 @@
 #include "engine/plan_report.h"
 
 #include <algorithm>
-#include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -9,8 +9,8 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
-#include "engine/backend/kv_format.h"
 #include "engine/backend/simulated/simulated_backend.h"
+#include "engine/cpu_options.h"
 #include "engine/planner/roofline.h"
 
 namespace moelight {
@@ -71,83 +71,74 @@ constexpr WhatIf kWhatIfs[] = {
      }},
 };
 
+double BusyUs(const StepPrediction& step, Lane lane) {
+  return step.busy_us[static_cast<int>(lane)];
+}
+
 // What the best policy would give on `profile`; 0 if none fits.
 double Search(EngineOptions options, const HardwareProfile& profile, const ModelConfig& config) {
   options.hardware = std::make_shared<HardwareProfile>(profile);
-  DType kv_dtype = DType::kBF16;
-  if (options.kv_format != "auto") {
-    const absl::StatusOr<DType> parsed = ParseKvFormat(options.kv_format);
-    if (!parsed.ok()) return 0;
-    kv_dtype = *parsed;
-  }
-  const SimulatedMachine machine = CreateSimulatedMachine(profile, kv_dtype);
+  const absl::StatusOr<DType> kv_dtype = SimulatedKvFormat(options);
+  if (!kv_dtype.ok()) return 0;
+  const SimulatedMachine machine = CreateSimulatedMachine(profile, *kv_dtype);
   const absl::StatusOr<PolicyChoice> choice =
       ChoosePolicy(options, {config, *machine.device, machine.host.get()});
   return choice.ok() ? choice->evaluation.tokens_per_s : 0;
 }
 
-// The bound if a share of each layer's experts were computed by the CPU for all tokens, and their
-// weights stayed there (KTransformers does so); nothing if no share would bring anything. The best
-// share, by the sums of each resource alone: no schedule of ours runs it.
+// The share of `what` for which `bound_us` gives the shortest step, by the sums of each resource
+// alone: no schedule of ours runs it. Nothing if no share would bring anything.
+template <typename BoundUs>
+std::optional<Alternative> BestShare(const char* what, const PlanEvaluation& evaluation,
+                                     const BoundUs& bound_us) {
+  double best_us = evaluation.decode.bound_us();
+  double best_share = 0;
+  for (int i = 1; i <= kShareSteps; ++i) {
+    const double share = static_cast<double>(i) / kShareSteps;
+    const double us = bound_us(share);
+    if (us >= best_us) continue;
+    best_us = us;
+    best_share = share;
+  }
+  if (best_share == 0) return std::nullopt;
+  return Alternative{absl::StrFormat("%.0f %% of %s (bound)", 100 * best_share, what),
+                     static_cast<double>(evaluation.num_sequences) / best_us * kUsPerSecond, false};
+}
+
+// A share of each layer's experts computed by the CPU for all tokens, and their weights stay there
+// (KTransformers does so).
 std::optional<Alternative> ExpertsOnCpu(const PolicyChoice& choice, const ModelConfig& config,
                                         const HardwareProfile& profile) {
   const OpCosts costs(profile);
   const TaskCosts tasks(config, FormatsOf(choice.plan), costs);
   const StepPrediction& step = choice.evaluation.decode;
-  const double n = static_cast<double>(choice.evaluation.num_sequences);
-  const auto busy = [&step](Lane lane) { return step.busy_us[static_cast<int>(lane)]; };
   const double expert_us = config.num_moe_layers() *
                            costs.HostExperts(tasks.experts(choice.evaluation.num_sequences)).us;
-  double best_us = step.bound_us();
-  double best_share = 0;
-  for (int i = 1; i <= kShareSteps; ++i) {
-    const double share = static_cast<double>(i) / kShareSteps;
-    const double us =
-        std::max({busy(Lane::kHostToDevice) * (1 - share), busy(Lane::kCpu) + share * expert_us,
-                  busy(Lane::kGpu) * (1 - share)});
-    if (us < best_us) {
-      best_us = us;
-      best_share = share;
-    }
-  }
-  if (best_share == 0) return std::nullopt;
-  return Alternative{
-      absl::StrFormat("%.0f %% of the experts' work on the CPU (bound)", 100 * best_share),
-      n / best_us * kUsPerSecond, false};
+  return BestShare("the experts' work on the CPU", choice.evaluation, [&](double share) {
+    return std::max({BusyUs(step, Lane::kHostToDevice) * (1 - share),
+                     BusyUs(step, Lane::kCpu) + share * expert_us,
+                     BusyUs(step, Lane::kGpu) * (1 - share)});
+  });
 }
 
-// The bound if a share of keys and values lay in the GPU's memory, in the place of resident
-// experts, and attention on them ran there (FlexGen's cache percentage; the paper's r_c). The
-// host's memory that becomes free is not counted.
+// A share of keys and values in the GPU's memory, in the place of resident experts, and attention
+// on them there (FlexGen's cache percentage; the paper's r_c). The host's memory that becomes free
+// is not counted.
 std::optional<Alternative> KvOnGpu(const PolicyChoice& choice, const HardwareProfile& profile) {
   const StepPrediction& step = choice.evaluation.decode;
-  const double n = static_cast<double>(choice.evaluation.num_sequences);
-  const auto busy = [&step](Lane lane) { return step.busy_us[static_cast<int>(lane)]; };
   const ExpertStoreOptions& experts = choice.plan.experts;
   const double resident_bytes =
       static_cast<double>(experts.num_resident_pages() * experts.page_bytes);
-  const double link_us_per_byte = busy(Lane::kHostToDevice) / std::max(1.0, step.h2d_bytes);
-  const double gpu_us_per_byte =
-      kUsPerSecond / (profile.gpu.memory_bytes_per_s * std::max(1, profile.gpu.count));
-  double best_us = step.bound_us();
-  double best_share = 0;
-  for (int i = 1; i <= kShareSteps; ++i) {
-    const double share = static_cast<double>(i) / kShareSteps;
+  const double link_us_per_byte = BusyUs(step, Lane::kHostToDevice) / std::max(1.0, step.h2d_bytes);
+  const double gpu_us_per_byte = kUsPerSecond / AsOneDevice(profile).gpu.memory_bytes_per_s;
+  return BestShare("keys and values on the GPU", choice.evaluation, [&](double share) {
     // What a step's attention reads is what lies there.
     const double bytes = share * step.cpu_bytes;
-    if (bytes > resident_bytes) break;
-    const double us =
-        std::max({busy(Lane::kHostToDevice) + bytes * link_us_per_byte,
-                  busy(Lane::kCpu) * (1 - share), busy(Lane::kGpu) + bytes * gpu_us_per_byte});
-    if (us < best_us) {
-      best_us = us;
-      best_share = share;
-    }
-  }
-  if (best_share == 0) return std::nullopt;
-  return Alternative{
-      absl::StrFormat("%.0f %% of keys and values on the GPU (bound)", 100 * best_share),
-      n / best_us * kUsPerSecond, false};
+    if (bytes > resident_bytes) return std::numeric_limits<double>::infinity();
+    return std::max({BusyUs(step, Lane::kHostToDevice) + bytes * link_us_per_byte,
+                     BusyUs(step, Lane::kCpu) * (1 - share),
+                     BusyUs(step, Lane::kGpu) + bytes * gpu_us_per_byte});
+  });
 }
 
 std::vector<Alternative> MakeAlternatives(const EngineOptions& options, const ModelConfig& config,

@@ -177,9 +177,8 @@ bool PolicySearch::Fits(const Choices& choices, int32_t num_sequences) {
   const absl::StatusOr<EnginePlan> plan = MakeEnginePlan(options, setting_.config, setting_.backend,
                                                          setting_.host_backend, &exact_sizes_);
   if (!plan.ok()) return false;
-  const double length = options.workload.mean_prompt_tokens + options.workload.num_output_tokens;
-  const int64_t pages = static_cast<int64_t>(std::ceil(length / plan->kv_cache.page_tokens));
-  return plan->kv_cache.num_pages >= pages * num_sequences;
+  return plan->kv_cache.num_pages >=
+         KvPagesPerSequence(options.workload, plan->kv_cache.page_tokens) * num_sequences;
 }
 
 int32_t PolicySearch::MostSequences(Choices choices) {

@@ -6,24 +6,23 @@
 #ifndef MOELIGHT_ENGINE_BACKEND_INLINE_STREAM_H_
 #define MOELIGHT_ENGINE_BACKEND_INLINE_STREAM_H_
 
-#include <vector>
-
 #include "engine/backend/backend.h"
+#include "engine/backend/task_banks.h"
 
 namespace moelight {
 
 class InlineStream final : public Stream {
  public:
-  void BeginStep(int num_tasks) override;
-  void BeginAhead(int num_tasks) override;
-  void EndAhead() override { is_ahead_ = false; }
+  void BeginStep(int num_tasks) override { tasks_.BeginStep(num_tasks); }
+  void BeginAhead(int num_tasks) override { tasks_.BeginAhead(num_tasks); }
+  void EndAhead() override { tasks_.EndAhead(); }
   void BeginTask(int task) override;
   void EndTask(int task) override;
   // The task has ended already unless the plan's order is wrong, which is a CHECK.
   absl::Status WaitFor(const Stream& other, int task) override;
   absl::Status RunOnHost(std::function<absl::Status()> work) override { return work(); }
   absl::Status Synchronize() override { return absl::OkStatus(); }
-  TaskTiming timing(int task) const override;
+  TaskTiming timing(int task) const override { return tasks_.record(task).timing; }
 
  private:
   enum class TaskState : uint8_t { kNotIssued, kRunning, kEnded };
@@ -32,13 +31,7 @@ class InlineStream final : public Stream {
     TaskTiming timing;
   };
 
-  const TaskRecord& record(int task) const;
-  // Of the step whose tasks are named now.
-  TaskRecord& issued(int task);
-
-  std::vector<TaskRecord> tasks_;  // of this step
-  std::vector<TaskRecord> ahead_;  // of the next one
-  bool is_ahead_ = false;          // whether tasks that begin belong to the next step
+  TaskBanks<TaskRecord> tasks_;
 };
 
 }  // namespace moelight

@@ -226,13 +226,10 @@ WeightSizes SizeWeights(const ModelConfig& config, const WeightLayout& layout) {
 }
 
 WeightSizes WithPages(WeightSizes sizes, int64_t expert_page_bytes) {
-  const auto round_up = [expert_page_bytes](int64_t bytes) {
-    return (bytes + expert_page_bytes - 1) / expert_page_bytes * expert_page_bytes;
-  };
-  sizes.common_bytes = round_up(sizes.common_bytes);
+  sizes.common_bytes = RoundUp(sizes.common_bytes, expert_page_bytes);
   sizes.expert_bytes = 0;
   for (int64_t& bytes : sizes.layer_expert_bytes) {
-    bytes = round_up(bytes);
+    bytes = RoundUp(bytes, expert_page_bytes);
     sizes.expert_bytes += bytes;
   }
   return sizes;

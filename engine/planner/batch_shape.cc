@@ -5,11 +5,10 @@
 #include <utility>
 
 #include "engine/backend/simulated/attended_pairs.h"
+#include "engine/base/ceil_div.h"
 
 namespace moelight {
 namespace {
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Share j of `total` among n, so that the shares add up.
 int64_t ShareOf(int64_t total, int64_t j, int64_t n) { return total * (j + 1) / n - total * j / n; }

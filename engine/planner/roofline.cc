@@ -46,14 +46,13 @@ void AddTurns(const RooflineLevels& levels, double gpu_intensity, RooflineChart*
 }  // namespace
 
 RooflineLevels LevelsOf(const HardwareProfile& profile) {
-  const HardwareProfile& one = profile;
-  const double count = std::max(1, one.gpu.count);
+  const HardwareProfile one = AsOneDevice(profile);
   double gpu_flops = one.gpu.matmul_flops_per_s.Peak();
   for (const ExpertRateCurve& curve : one.gpu.experts) {
     gpu_flops = std::max(gpu_flops, curve.flops_per_s.Peak());
   }
-  return {gpu_flops * count, one.gpu.memory_bytes_per_s * count, one.host.peak_flops_per_s,
-          one.host.read_bytes_per_s, one.link.h2d_bytes_per_s.Peak() * count};
+  return {gpu_flops, one.gpu.memory_bytes_per_s, one.host.peak_flops_per_s,
+          one.host.read_bytes_per_s, one.link.h2d_bytes_per_s.Peak()};
 }
 
 double AttainableOnHost(const RooflineLevels& levels, double host_intensity) {

@@ -3,14 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/base/ceil_div.h"
 #include "engine/base/check.h"
 
 namespace moelight {
-namespace {
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
 
 void Batch::Clear() {
   sequences_.clear();

@@ -2,6 +2,7 @@
 
 #include "engine/backend/cpu/matmul.h"
 #include "engine/backend/formats/bf16_tiled.h"
+#include "engine/base/ceil_div.h"
 #include "engine/base/status_macros.h"
 
 namespace moelight {
@@ -25,8 +26,6 @@ constexpr int64_t kManyRows = 64;
 // Rows of work that reading the weights of a chunk is worth: with 100 GB/s and 10 TFLOP/s, 100; of
 // machines without AMX fewer. Only the balance among threads depends on it.
 constexpr int64_t kWeightRows = 48;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t WaveRows(const OpLimits& limits) {
   return std::min(kWaveRows, limits.max_tokens * std::max<int64_t>(1, limits.num_experts_per_tok));

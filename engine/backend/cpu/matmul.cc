@@ -1,6 +1,7 @@
 #include "engine/backend/cpu/matmul.h"
 
 #include "engine/backend/formats/bf16_tiled.h"
+#include "engine/base/ceil_div.h"
 
 namespace moelight {
 namespace {
@@ -17,7 +18,6 @@ constexpr int64_t kCachedWeightBytes = 768 << 10;
 // Rows that are packed at a time. More would only take memory.
 constexpr int64_t kWaveRows = 2 * kGemmMaxRows;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t HalfRoundedUpToEven(int64_t n) { return (n / 2 + 1) / 2 * 2; }
 
 }  // namespace

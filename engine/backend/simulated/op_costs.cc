@@ -20,22 +20,6 @@ constexpr double kRouterLaunches = 5;
 // some 240 us: 1.6 TFLOP/s, where dense products reach 620.
 constexpr double kRouterRateShare = 0.0026;
 
-HardwareProfile AsOneDevice(HardwareProfile profile) {
-  const double count = profile.gpu.count;
-  if (profile.gpu.count <= 1) return profile;
-  profile.gpu.memory_bytes *= profile.gpu.count;
-  profile.gpu.memory_bytes_per_s *= count;
-  profile.gpu.attention_flops_per_s *= count;
-  profile.gpu.matmul_flops_per_s.Scale(count);
-  for (ExpertRateCurve& curve : profile.gpu.experts) curve.flops_per_s.Scale(count);
-  profile.link.h2d_bytes_per_s.Scale(count);
-  profile.link.d2h_bytes_per_s.Scale(count);
-  profile.link.both_bytes_per_s *= count;
-  profile.power.gpu_watts *= count;
-  profile.power.link_watts *= count;
-  return profile;
-}
-
 double Weights(double hidden_size, double intermediate_size) {
   return 3 * hidden_size * intermediate_size;
 }
@@ -91,6 +75,22 @@ const HostAttentionRate& AttentionRateFor(const HostProfile& host, const HeadGeo
 }
 
 }  // namespace
+
+HardwareProfile AsOneDevice(HardwareProfile profile) {
+  const double count = profile.gpu.count;
+  if (profile.gpu.count <= 1) return profile;
+  profile.gpu.memory_bytes *= profile.gpu.count;
+  profile.gpu.memory_bytes_per_s *= count;
+  profile.gpu.attention_flops_per_s *= count;
+  profile.gpu.matmul_flops_per_s.Scale(count);
+  for (ExpertRateCurve& curve : profile.gpu.experts) curve.flops_per_s.Scale(count);
+  profile.link.h2d_bytes_per_s.Scale(count);
+  profile.link.d2h_bytes_per_s.Scale(count);
+  profile.link.both_bytes_per_s *= count;
+  profile.power.gpu_watts *= count;
+  profile.power.link_watts *= count;
+  return profile;
+}
 
 OpCosts::OpCosts(const HardwareProfile& profile) : profile_(AsOneDevice(profile)) {
   const HostProfile& host = profile_.host;
@@ -173,19 +173,10 @@ OpCost OpCosts::Sample(int64_t bytes) const {
   return {static_cast<double>(bytes) / rate * kUsPerSecond, 0, static_cast<double>(bytes)};
 }
 
-OpCost OpCosts::ToDevice(int64_t bytes) const {
+OpCost OpCosts::OverLink(const RateCurve& bytes_per_s, int64_t bytes) const {
   if (bytes == 0) return {};
   if (!profile_.has_gpu()) return DeviceCopy(bytes);
-  const LinkProfile& link = profile_.link;
-  return {link.latency_us + bytes / link.h2d_bytes_per_s.At(bytes) * kUsPerSecond, 0,
-          static_cast<double>(bytes)};
-}
-
-OpCost OpCosts::ToHost(int64_t bytes) const {
-  if (bytes == 0) return {};
-  if (!profile_.has_gpu()) return DeviceCopy(bytes);
-  const LinkProfile& link = profile_.link;
-  return {link.latency_us + bytes / link.d2h_bytes_per_s.At(bytes) * kUsPerSecond, 0,
+  return {profile_.link.latency_us + bytes / bytes_per_s.At(bytes) * kUsPerSecond, 0,
           static_cast<double>(bytes)};
 }
 

@@ -48,6 +48,9 @@ struct ExpertShape {
   int64_t expert_bytes = 0;  // of the weights of one expert, as stored
 };
 
+// The profile with its GPUs as one.
+HardwareProfile AsOneDevice(HardwareProfile profile);
+
 class OpCosts {
  public:
   explicit OpCosts(const HardwareProfile& profile);
@@ -75,13 +78,13 @@ class OpCosts {
   OpCost Sample(int64_t bytes) const;
 
   // --- Over the link ---
-  OpCost ToDevice(int64_t bytes) const;
-  OpCost ToHost(int64_t bytes) const;
+  OpCost ToDevice(int64_t bytes) const { return OverLink(profile_.link.h2d_bytes_per_s, bytes); }
+  OpCost ToHost(int64_t bytes) const { return OverLink(profile_.link.d2h_bytes_per_s, bytes); }
   // KV pages, brought by a kernel that reads the host's memory in place: large pieces in effect.
   OpCost PagesToDevice(int64_t bytes) const { return ToDevice(bytes); }
   OpCost PagesToHost(int64_t bytes) const { return ToHost(bytes); }
 
-  // The profile with its GPUs as one.
+  // AsOneDevice().
   const HardwareProfile& profile() const { return profile_; }
 
  private:
@@ -94,6 +97,7 @@ class OpCosts {
     double attention_flops_per_s = 0;
   };
   static OpCost Timed(const Processor& processor, double flops, double flops_per_s, double bytes);
+  OpCost OverLink(const RateCurve& bytes_per_s, int64_t bytes) const;
   static OpCost ExpertsOn(const Processor& processor, const ExpertShape& shape);
 
   const HardwareProfile profile_;

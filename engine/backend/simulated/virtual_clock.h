@@ -11,9 +11,9 @@
 #include <algorithm>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "engine/backend/backend.h"
+#include "engine/backend/task_banks.h"
 
 namespace moelight {
 
@@ -45,26 +45,22 @@ class SimulatedStream final : public Stream {
     clock_->Meter(us);
   }
 
-  void BeginStep(int num_tasks) override;
-  void BeginAhead(int num_tasks) override;
-  void EndAhead() override { is_ahead_ = false; }
+  void BeginStep(int num_tasks) override { tasks_.BeginStep(num_tasks); }
+  void BeginAhead(int num_tasks) override { tasks_.BeginAhead(num_tasks); }
+  void EndAhead() override { tasks_.EndAhead(); }
   void BeginTask(int task) override;
-  void EndTask(int task) override { issued(task).end_us = now_us_; }
+  void EndTask(int task) override { tasks_.issued(task).end_us = now_us_; }
   absl::Status WaitFor(const Stream& other, int task) override;
   // What ops on other streams take within `work`, which waits for them, counts on this one.
   absl::Status RunOnHost(std::function<absl::Status()> work) override;
   absl::Status Synchronize() override;
-  TaskTiming timing(int task) const override;
+  TaskTiming timing(int task) const override { return tasks_.record(task); }
 
  private:
-  TaskTiming& issued(int task);
-
   const Lane lane_;
   const std::shared_ptr<VirtualClock> clock_;
   double now_us_ = 0;
-  std::vector<TaskTiming> tasks_;  // of this step
-  std::vector<TaskTiming> ahead_;  // of the next one
-  bool is_ahead_ = false;
+  TaskBanks<TaskTiming> tasks_;
 };
 
 }  // namespace moelight
