@@ -44,7 +44,7 @@ ActiveRequest::ActiveRequest(PreparedRequest request, const Tokenizer* tokenizer
     choice->sequence.num_prompt_tokens = num_prompt_tokens;
     choice->sequence.max_tokens_total =
         num_prompt_tokens + std::min(num_left, request_.sampling.max_tokens.value_or(num_left));
-    choice->sequence.priority = request_.priority;
+    choice->sequence.priority = request_.group.priority > 0;
     choice->sampler.emplace(request_.sampling, defaults, request_.seed, i, vocab_size,
                             request_.prompt);
     choice->stop_checker.emplace(request_.sampling, defaults, num_left);

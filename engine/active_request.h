@@ -32,7 +32,7 @@ struct PreparedRequest {
   TokenSink* sink = nullptr;
   SamplingParams sampling;
   bool stream = false;
-  bool priority = false;
+  RequestGroup group;
   std::vector<TokenId> prompt;
   uint64_t seed = 0;  // the request's, or the one drawn for it
   SteadyTime submit_time;

@@ -258,7 +258,7 @@ absl::StatusOr<RequestId> EngineImpl::Submit(GenerateRequest request, TokenSink*
   prepared.sink = sink;
   prepared.sampling = std::move(request.sampling);
   prepared.stream = request.stream;
-  prepared.priority = request.priority;
+  prepared.group = std::move(request.group);
   prepared.seed = prepared.sampling.seed.has_value() ? *prepared.sampling.seed : DrawSeed();
   prepared.submit_time = std::chrono::steady_clock::now();
   const RequestId id = prepared.id;

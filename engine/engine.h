@@ -64,6 +64,18 @@ struct EngineOptions {
   int32_t max_model_len = 0;          // 0: the model's max_position_embeddings
   std::string kv_format = "auto";     // of the KV cache: bf16, f16 or int8; auto: the backend's own
   int32_t kv_page_tokens = 16;        // token positions per KV page
+  // mixed: prompts are cut into chunks that ride along with decode tokens. separate: steps carry
+  // either prompts, whole, or decode tokens.
+  std::string prefill = "mixed";
+  // paged: a sequence takes KV pages as it grows, as many run as mean lengths allow, and the
+  // youngest are put back when pages run out. reserved: pages for the longest length, at once.
+  std::string admission = "paged";
+  // auto | on | off: whether the experts of a layer run once over several micro-batches together.
+  std::string expert_coalescing = "auto";
+  bool prefix_sharing = true;  // of equal prompt beginnings within a job
+  // Ends answers by chance after so many tokens on average, where end of sequence is not ignored:
+  // random weights never would. Benchmarks with load_format dummy only; 0: off.
+  int32_t dummy_mean_output_tokens = 0;
   int32_t max_queued_requests = 1024;  // submitted and not yet running
   int32_t tokenizer_threads = 1;
 };
@@ -146,7 +158,8 @@ struct EngineStats {
 
 // One step, as measured.
 struct StepStats {
-  int32_t num_sequences = 0;  // in the batch; each of them got one token
+  int32_t num_sequences = 0;         // in the batch
+  int32_t num_generated_tokens = 0;  // of sequences whose prompt is complete, one each
   int32_t num_decode_tokens = 0;
   int32_t num_prefill_tokens = 0;
   double step_us = 0;
@@ -161,8 +174,12 @@ struct StepStats {
   std::array<std::array<double, kNumLanes>, kNumLanes> lane_stall_us = {};
   int64_t h2d_bytes = 0;
   int64_t d2h_bytes = 0;
-  double transfer_overlapped_us = 0;  // transfer time during which a compute lane was busy
-  double compute_overlapped_us = 0;   // compute time during which a transfer was running
+  // Since the step before:
+  int32_t num_preempted_sequences = 0;   // put back because KV pages ran out
+  int32_t num_recomputed_tokens = 0;     // computed again for such sequences
+  int32_t num_shared_prompt_tokens = 0;  // of admitted prompts, that were in the cache already
+  double transfer_overlapped_us = 0;     // transfer time during which a compute lane was busy
+  double compute_overlapped_us = 0;      // compute time during which a transfer was running
 };
 
 // One request that ended, for histograms.

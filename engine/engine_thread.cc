@@ -205,6 +205,7 @@ void EngineThread::AdvanceBatch() {
 StepStats EngineThread::StatsOf(const StepResult& result) const {
   StepStats stats;
   stats.num_sequences = batch_.num_sequences();
+  stats.num_generated_tokens = stats.num_sequences;
   stats.num_decode_tokens = batch_.num_decode_tokens();
   stats.num_prefill_tokens = batch_.num_prefill_tokens();
   stats.step_us = result.times.step_us;

@@ -72,11 +72,26 @@ struct ChatPrompt {
 // Text is tokenized as it stands, with the tokenizer's own special tokens recognised in it.
 using PromptInput = std::variant<std::string, std::vector<TokenId>, ChatPrompt>;
 
+// Whose a request is: what decides its place among those that wait, and what it may share.
+struct RequestGroup {
+  // Clients share the machine in proportion to their weights, in tokens computed for them. Requests
+  // that name no client count as one client's.
+  std::string client;
+  double client_weight = 1;  // above 0
+  // A higher one goes before all lower ones.
+  int32_t priority = 0;
+  // Requests of one job share the KV pages of equal prompt beginnings, and the lengths of answers
+  // that have ended tell how long the others will be. Empty: shares with none.
+  std::string job;
+};
+// Of interactive requests: above every job's.
+inline constexpr int32_t kInteractivePriority = 1000;
+
 struct GenerateRequest {
   PromptInput input;
   SamplingParams sampling;
-  bool stream = false;    // true: TokenSink::OnDelta is called as text becomes final
-  bool priority = false;  // true: goes before waiting batch rows (interactive requests)
+  bool stream = false;  // true: TokenSink::OnDelta is called as text becomes final
+  RequestGroup group;
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kError };
@@ -101,6 +116,8 @@ struct Choice {
 struct GenerateResult {
   absl::Status status;  // not OK: `choices` may hold what was generated before
   int32_t num_prompt_tokens = 0;
+  // Of those, how many were not computed because another request of the job had computed them.
+  int32_t num_shared_prompt_tokens = 0;
   std::vector<Choice> choices;
 };
 

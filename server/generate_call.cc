@@ -44,7 +44,7 @@ absl::Status GenerateCall::Submit(const v1::GenerateRequest& request) {
   ASSIGN_OR_RETURN(GenerateRequest generate, ToGenerateRequest(request.prompt(), request.sampling(),
                                                                engine_->model().vocab_size));
   generate.stream = true;
-  generate.priority = true;
+  generate.group.priority = kInteractivePriority;
   sink_self_ = shared_from_this();
   const absl::StatusOr<RequestId> id = engine_->Submit(std::move(generate), this);
   if (!id.ok()) {
