@@ -28,6 +28,11 @@ constexpr int32_t kFixedStepTokens = 2048;
 constexpr int64_t kFixedWeightPageBytes = int64_t{16} << 20;
 constexpr int32_t kFixedRingPercent = 150;
 
+// Of all tokens, how many may be computed again because pages ran out. Simulated jobs of answers of
+// one length, the worst case, need a quarter to keep the pages full.
+constexpr double kGpuRecomputeShare = 0.3;
+constexpr double kCpuRecomputeShare = 0.02;
+
 absl::Status CheckRange(absl::string_view key, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -100,16 +105,24 @@ int64_t MaxPromptPages(const EnginePlan& plan) {
   return plan.activations.max_rows + CeilDiv(plan.max_model_len, plan.cut.kv_page_tokens);
 }
 
-SchedulerOptions MakeSchedulerOptions(const EngineOptions& options, const EnginePlan& plan) {
+SchedulerOptions MakeSchedulerOptions(const EngineOptions& options, const EnginePlan& plan,
+                                      bool has_gpu) {
   SchedulerOptions scheduler;
   scheduler.max_running_sequences = options.max_running_sequences;
   scheduler.max_step_tokens = options.max_step_tokens;
-  scheduler.max_chunk_tokens = static_cast<int32_t>(plan.cut.max_rows);
+  // A piece that leaves a micro-batch room for its share of the decode tokens: with more, there would
+  // have to be as many micro-batches as it takes to have next to none in each.
+  scheduler.max_chunk_tokens = static_cast<int32_t>(
+      std::max<int64_t>(1, plan.cut.max_rows - CeilDiv(options.max_running_sequences,
+                                                       plan.cut.num_micro_batches)));
   scheduler.max_prompt_pages = MaxPromptPages(plan);
   scheduler.mix_prompts = options.prefill == "mixed";
   scheduler.reserve_pages = options.admission == "reserved";
   // Staging pages are one sequence's: decode tokens on the device would load a shared page once each.
   scheduler.share_prefixes = options.prefix_sharing && !plan.schedule->decode_on_device;
+  // Beside a GPU that waits for weights, prompts cost next to nothing; where all is computed on the
+  // CPU, every token costs the same.
+  scheduler.max_recompute_share = has_gpu ? kGpuRecomputeShare : kCpuRecomputeShare;
   scheduler.expected_output_tokens = options.workload.num_output_tokens;
   return scheduler;
 }
@@ -255,7 +268,7 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& given, const Mode
   }
   plan.activations.kv_page_tokens = options.kv_page_tokens;
   plan.cut = MakeCut(options, plan, has_gpu);
-  plan.scheduler = MakeSchedulerOptions(options, plan);
+  plan.scheduler = MakeSchedulerOptions(options, plan, has_gpu);
   plan.activations.max_micro_batch_rows = plan.cut.max_rows;
   plan.weights = {&backend.weight_format(), backend.embedding_dtype(), &backend.expert_format()};
   if (has_gpu) plan.weights.expert_page_bytes = options.weight_page_bytes;

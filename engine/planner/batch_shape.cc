@@ -91,11 +91,14 @@ BatchShape EvenShape(const StepLoad& load, const CutOptions& cut, int32_t slidin
   if (cut.max_rows > 0) n = std::max(n, CeilDiv(num_rows, cut.max_rows));
   n = std::clamp<int64_t>(n, 1, std::max<int64_t>(1, num_sequences));
   BatchShape shape;
+  // A prompt is in one micro-batch: those that do not divide evenly make some of them longer.
+  const double prompts_each = std::floor(load.num_prompts / static_cast<double>(n));
+  const double prompts_over = load.num_prompts - prompts_each * static_cast<double>(n);
   for (int64_t j = 0; j < n; ++j) {
     MicroBatchShape& part = shape.micro_batches.emplace_back();
     AddDecode(ShareOf(load.num_decode, j, n), context, cut, sliding_window, &part);
-    AddPrompts(load.num_prompts / static_cast<double>(n), prompt_tokens, cut, sliding_window,
-               &part);
+    AddPrompts(prompts_each + std::clamp(prompts_over - static_cast<double>(j), 0.0, 1.0),
+               prompt_tokens, cut, sliding_window, &part);
   }
   return shape;
 }

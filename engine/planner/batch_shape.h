@@ -37,7 +37,7 @@ struct BatchShape {
 BatchShape ShapeOf(const Batch& batch, int32_t sliding_window);
 
 // A step as the planner imagines it: decode tokens of equal context and whole prompts of equal
-// length, spread evenly over micro-batches.
+// length, spread over micro-batches as evenly as whole ones can be.
 struct StepLoad {
   int64_t num_decode = 0;
   double mean_context = 0;  // positions that a decode token sees, itself included
