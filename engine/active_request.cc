@@ -44,7 +44,9 @@ ActiveRequest::ActiveRequest(PreparedRequest request, const Tokenizer* tokenizer
     choice->sequence.num_prompt_tokens = num_prompt_tokens;
     choice->sequence.max_tokens_total =
         num_prompt_tokens + std::min(num_left, request_.sampling.max_tokens.value_or(num_left));
-    choice->sequence.priority = request_.group.priority > 0;
+    choice->sequence.ends_at_max = request_.sampling.ignore_eos && request_.sampling.stop.empty() &&
+                                   request_.sampling.stop_token_ids.empty();
+    choice->sequence.group = request_.group;
     choice->sampler.emplace(request_.sampling, defaults, request_.seed, i, vocab_size,
                             request_.prompt);
     choice->stop_checker.emplace(request_.sampling, defaults, num_left);
@@ -116,6 +118,8 @@ void ActiveRequest::Finish(const absl::Status& status, FinishReason reason,
   GenerateResult result;
   result.status = status.ok() ? error_ : status;
   result.num_prompt_tokens = static_cast<int32_t>(request_.prompt.size());
+  // The choices share the prompt with each other; what counts is what others had computed.
+  result.num_shared_prompt_tokens = choices_.front()->sequence.num_shared_tokens;
   RequestStats stats;
   stats.num_prompt_tokens = result.num_prompt_tokens;
   for (auto& choice : choices_) {

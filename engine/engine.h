@@ -175,9 +175,9 @@ struct StepStats {
   int64_t h2d_bytes = 0;
   int64_t d2h_bytes = 0;
   // Since the step before:
-  int32_t num_preempted_sequences = 0;   // put back because KV pages ran out
-  int32_t num_recomputed_tokens = 0;     // computed again for such sequences
-  int32_t num_shared_prompt_tokens = 0;  // of admitted prompts, that were in the cache already
+  int64_t num_preempted_sequences = 0;   // put back because KV pages ran out
+  int64_t num_recomputed_tokens = 0;     // computed again for such sequences
+  int64_t num_shared_prompt_tokens = 0;  // of admitted prompts, that were in the cache already
   double transfer_overlapped_us = 0;     // transfer time during which a compute lane was busy
   double compute_overlapped_us = 0;      // compute time during which a transfer was running
 };

@@ -4,6 +4,7 @@
 #include <string>
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
 #include "engine/base/ceil_div.h"
 #include "engine/base/check.h"
@@ -27,13 +28,29 @@ constexpr int32_t kFixedStepTokens = 2048;
 constexpr int64_t kFixedWeightPageBytes = int64_t{16} << 20;
 constexpr int32_t kFixedRingPercent = 150;
 
+// Of all tokens, how many may be computed again because pages ran out. Simulated jobs of answers of
+// one length, the worst case, need a quarter to keep the pages full.
+constexpr double kGpuRecomputeShare = 0.3;
+constexpr double kCpuRecomputeShare = 0.02;
+
 absl::Status CheckRange(absl::string_view key, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(key, ": ", value, " is outside [", low, ", ", high, "]"));
 }
 
+absl::Status CheckChoice(absl::string_view key, absl::string_view value,
+                         std::initializer_list<absl::string_view> choices) {
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(key, ": \"", value, "\" is not one of ", absl::StrJoin(choices, ", ")));
+}
+
 absl::Status CheckOptions(const EngineOptions& options, const ModelConfig& config) {
+  RETURN_IF_ERROR(CheckChoice("engine.prefill", options.prefill, {"mixed", "separate"}));
+  RETURN_IF_ERROR(CheckChoice("engine.admission", options.admission, {"paged", "reserved"}));
+  RETURN_IF_ERROR(CheckChoice("engine.expert_coalescing", options.expert_coalescing,
+                              {"auto", "on", "off"}));
   RETURN_IF_ERROR(
       CheckRange("engine.max_running_sequences", options.max_running_sequences, 1, 1 << 16));
   RETURN_IF_ERROR(CheckRange("engine.max_step_tokens", options.max_step_tokens,
@@ -65,14 +82,9 @@ CutOptions MakeCut(const EngineOptions& options, const EnginePlan& plan, bool ha
                                                     : AttentionPlacement::kPrefillOnDevice;
   }
   if (options.num_micro_batches == 0) cut.num_micro_batches = kAutoMicroBatches;
-  // A quarter above the even share, because whole sequences do not divide evenly; and never less
-  // than one prompt of full length beside all decode tokens, or that prompt would be cut off from
-  // them by making as many micro-batches as there are sequences.
+  // A quarter above the even share, because sequences do not divide evenly.
   const int64_t max_rows = plan.activations.max_rows;
-  cut.max_rows = std::clamp(
-      CeilDiv(max_rows * 5, 4 * cut.num_micro_batches),
-      std::min<int64_t>(int64_t{plan.max_model_len} + options.max_running_sequences, max_rows),
-      max_rows);
+  cut.max_rows = std::min(max_rows, CeilDiv(max_rows * 5, 4 * cut.num_micro_batches));
   return cut;
 }
 
@@ -87,6 +99,34 @@ int64_t NumStagingPages(const EnginePlan& plan, int64_t num_kv_pages) {
   return std::max(one_sequence, wanted);
 }
 
+// KV pages that the prompts of one step may attend to, in sum: new rows fill as many pages as there
+// are rows at most, and long prompts come back for their later pieces.
+int64_t MaxPromptPages(const EnginePlan& plan) {
+  return plan.activations.max_rows + CeilDiv(plan.max_model_len, plan.cut.kv_page_tokens);
+}
+
+SchedulerOptions MakeSchedulerOptions(const EngineOptions& options, const EnginePlan& plan,
+                                      bool has_gpu) {
+  SchedulerOptions scheduler;
+  scheduler.max_running_sequences = options.max_running_sequences;
+  scheduler.max_step_tokens = options.max_step_tokens;
+  // A piece that leaves a micro-batch room for its share of the decode tokens: with more, there would
+  // have to be as many micro-batches as it takes to have next to none in each.
+  scheduler.max_chunk_tokens = static_cast<int32_t>(
+      std::max<int64_t>(1, plan.cut.max_rows - CeilDiv(options.max_running_sequences,
+                                                       plan.cut.num_micro_batches)));
+  scheduler.max_prompt_pages = MaxPromptPages(plan);
+  scheduler.mix_prompts = options.prefill == "mixed";
+  scheduler.reserve_pages = options.admission == "reserved";
+  // Staging pages are one sequence's: decode tokens on the device would load a shared page once each.
+  scheduler.share_prefixes = options.prefix_sharing && !plan.schedule->decode_on_device;
+  // Beside a GPU that waits for weights, prompts cost next to nothing; where all is computed on the
+  // CPU, every token costs the same.
+  scheduler.max_recompute_share = has_gpu ? kGpuRecomputeShare : kCpuRecomputeShare;
+  scheduler.expected_output_tokens = options.workload.num_output_tokens;
+  return scheduler;
+}
+
 OpLimits MakeOpLimits(const ModelConfig& config, const EnginePlan& plan) {
   OpLimits limits;
   limits.max_tokens = plan.activations.max_micro_batch_rows;
@@ -95,7 +135,7 @@ OpLimits MakeOpLimits(const ModelConfig& config, const EnginePlan& plan) {
   limits.max_step_sequences = plan.activations.max_sequences;
   limits.max_step_pages = plan.cut.attention == AttentionPlacement::kDevice
                               ? plan.kv_cache.num_pages
-                              : plan.activations.max_rows;
+                              : MaxPromptPages(plan);
   limits.hidden_size = config.hidden_size;
   limits.max_intermediate_size =
       std::max<int64_t>(config.intermediate_size, config.moe_intermediate_size);
@@ -215,8 +255,7 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& given, const Mode
                    FindSchedule(options.schedule == "auto" ? automatic : options.schedule));
   plan.max_model_len =
       options.max_model_len > 0 ? options.max_model_len : config.max_position_embeddings;
-  plan.scheduler = {options.max_running_sequences, options.max_step_tokens};
-  plan.activations.max_rows = Scheduler::MaxStepRows(plan.scheduler, plan.max_model_len);
+  plan.activations.max_rows = options.max_step_tokens;
   plan.activations.max_sequences = options.max_running_sequences;
   plan.activations.dtype = backend.activation_dtype();
   plan.activations.kv_dtype = backend.kv_dtype();
@@ -229,6 +268,7 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& given, const Mode
   }
   plan.activations.kv_page_tokens = options.kv_page_tokens;
   plan.cut = MakeCut(options, plan, has_gpu);
+  plan.scheduler = MakeSchedulerOptions(options, plan, has_gpu);
   plan.activations.max_micro_batch_rows = plan.cut.max_rows;
   plan.weights = {&backend.weight_format(), backend.embedding_dtype(), &backend.expert_format()};
   if (has_gpu) plan.weights.expert_page_bytes = options.weight_page_bytes;

@@ -165,18 +165,16 @@ std::vector<double> EngineThread::ExpertShares() const {
 
 void EngineThread::NoteStarted() {
   const SteadyTime now = std::chrono::steady_clock::now();
-  for (int32_t i = 0; i < batch_.num_sequences(); ++i) {
-    const Sequence* sequence = batch_.sequence(i);
-    if (sequence->num_cached_tokens > 0) continue;
+  for (const Sequence* sequence : parts_.scheduler.admitted()) {
     if (choice_of_.at(sequence)->request->NoteStarted(now)) parts_.on_dequeued();
   }
 }
 
 void EngineThread::SampleBatch() {
-  const int32_t count = batch_.num_sequences();
+  const int32_t count = batch_.num_outputs();
   sampled_choices_.clear();
   for (int32_t i = 0; i < count; ++i) {
-    sampled_choices_.push_back(choice_of_.at(batch_.sequence(i)));
+    sampled_choices_.push_back(choice_of_.at(batch_.output(i)));
   }
   sampled_tokens_.assign(count, SequenceSampler::Sampled());
   const int64_t grain = std::max<int64_t>(1, kSampledLogits / parts_.vocab_size);
@@ -191,11 +189,11 @@ void EngineThread::SampleBatch() {
 }
 
 void EngineThread::AdvanceBatch() {
-  for (int32_t i = 0; i < batch_.num_sequences(); ++i) {
+  for (int32_t i = 0; i < batch_.num_outputs(); ++i) {
     ActiveRequest::ActiveChoice& choice = *sampled_choices_[i];
     ActiveRequest* const request = choice.request;
     if (!request->Advance(choice, std::move(sampled_tokens_[i]))) continue;
-    parts_.scheduler.Remove(&choice.sequence);
+    parts_.scheduler.Remove(&choice.sequence, /*ended=*/true);
     choice_of_.erase(&choice.sequence);
     choice.done = true;
     if (request->AllDone()) End(request, absl::OkStatus(), FinishReason::kStop);
@@ -205,7 +203,7 @@ void EngineThread::AdvanceBatch() {
 StepStats EngineThread::StatsOf(const StepResult& result) const {
   StepStats stats;
   stats.num_sequences = batch_.num_sequences();
-  stats.num_generated_tokens = stats.num_sequences;
+  stats.num_generated_tokens = batch_.num_outputs();
   stats.num_decode_tokens = batch_.num_decode_tokens();
   stats.num_prefill_tokens = batch_.num_prefill_tokens();
   stats.step_us = result.times.step_us;
@@ -215,6 +213,10 @@ StepStats EngineThread::StatsOf(const StepResult& result) const {
   stats.compute_overlapped_us = result.times.compute_overlapped_us;
   stats.h2d_bytes = result.h2d_bytes;
   stats.d2h_bytes = result.d2h_bytes;
+  const SchedulerCounters& counters = parts_.scheduler.counters();
+  stats.num_preempted_sequences = counters.num_preempted - reported_.num_preempted;
+  stats.num_recomputed_tokens = counters.num_recomputed_tokens - reported_.num_recomputed_tokens;
+  stats.num_shared_prompt_tokens = counters.num_shared_tokens - reported_.num_shared_tokens;
   if (parts_.predictor == nullptr) return stats;
   const StepPrediction prediction = parts_.predictor->Predict(
       result.plan->plan, ShapeOf(batch_, parts_.predictor->config().sliding_window),
@@ -225,6 +227,7 @@ StepStats EngineThread::StatsOf(const StepResult& result) const {
 }
 
 void EngineThread::Report(const StepStats& stats) {
+  reported_ = parts_.scheduler.counters();
   step_watch_.Observe(stats);
   if (parts_.observer != nullptr) parts_.observer->OnStep(stats);
 }
@@ -232,7 +235,7 @@ void EngineThread::Report(const StepStats& stats) {
 void EngineThread::End(ActiveRequest* request, const absl::Status& status, FinishReason reason) {
   for (auto& choice : request->choices()) {
     if (choice->done) continue;
-    parts_.scheduler.Remove(&choice->sequence);
+    parts_.scheduler.Remove(&choice->sequence, /*ended=*/false);
     choice_of_.erase(&choice->sequence);
   }
   // Before the answer: who has seen it finds the room that it leaves.

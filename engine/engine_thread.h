@@ -78,7 +78,7 @@ class EngineThread {
   void NoteStarted();
   // One step of everything that is running.
   absl::Status Step();
-  // Chooses the next token of every sequence of the batch, on all threads of the runner.
+  // Chooses the next token of every output of the batch, on all threads of the runner.
   void SampleBatch();
   // Takes them, one sequence after another.
   void AdvanceBatch();
@@ -103,9 +103,10 @@ class EngineThread {
   std::unordered_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
   std::unordered_map<const Sequence*, ActiveRequest::ActiveChoice*> choice_of_;
   Batch batch_;
-  std::vector<ActiveRequest::ActiveChoice*> sampled_choices_;             // of the batch
+  std::vector<ActiveRequest::ActiveChoice*> sampled_choices_;             // of its outputs
   std::vector<absl::StatusOr<SequenceSampler::Sampled>> sampled_tokens_;  // one each
   std::vector<SamplerScratch> sampler_scratch_;                           // of each worker
+  SchedulerCounters reported_;  // as of the step before
   StepWatch step_watch_;
   std::deque<PreparedRequest> taken_;
   std::vector<RequestId> taken_cancels_;

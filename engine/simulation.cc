@@ -97,7 +97,7 @@ absl::Status Simulation::Step(SimulatedRun* run) {
   run->steps.push_back({batch_.num_sequences(), batch_.num_prefill_tokens() > 0,
                         clock.host_us() - begin_us, prediction.step_us, result.times.busy_us,
                         prediction.busy_us});
-  run->num_generated_tokens += batch_.num_sequences();
+  run->num_generated_tokens += batch_.num_outputs();
   run->num_prompt_tokens += batch_.num_prefill_tokens();
   for (int lane = 0; lane < kNumLanes; ++lane) {
     run->lane_busy_us[lane] += result.times.busy_us[lane];
@@ -107,10 +107,12 @@ absl::Status Simulation::Step(SimulatedRun* run) {
 }
 
 void Simulation::EndSequences() {
-  for (int32_t i = 0; i < batch_.num_sequences(); ++i) {
-    Sequence* sequence = batch_.sequence(i);
+  for (int32_t i = 0; i < batch_.num_outputs(); ++i) {
+    Sequence* sequence = batch_.output(i);
     sequence->tokens.push_back(0);
-    if (sequence->num_tokens() == sequence->max_tokens_total) scheduler_->Remove(sequence);
+    if (sequence->num_tokens() == sequence->max_tokens_total) {
+      scheduler_->Remove(sequence, /*ended=*/true);
+    }
   }
 }
 
@@ -140,6 +142,7 @@ absl::StatusOr<SimulatedRun> Simulation::Run(absl::Span<const int32_t> prompt_le
     sequence.tokens.assign(prompt_lengths[i], 0);
     sequence.num_prompt_tokens = prompt_lengths[i];
     sequence.max_tokens_total = prompt_lengths[i] + num_output_tokens;
+    sequence.ends_at_max = true;
     if (sequence.max_tokens_total > decision_.plan.max_model_len) {
       return absl::InvalidArgumentError(
           absl::StrCat("a prompt of ", prompt_lengths[i], " tokens and ", num_output_tokens,

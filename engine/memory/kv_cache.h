@@ -3,13 +3,19 @@
 // One page id names the same slot in every layer, so a sequence has one block table for the whole
 // model. The layout within a page is KvLayerView's (engine/backend/ops.h).
 //
+// A page may be in several tables: whoever shares it only reads it. A page that is in none is free;
+// if it was kept, for what it holds, it is handed out last and may be shared again until then.
+//
 // Threads: engine thread only. Owns the page storage. Allocates in Create() and, for block tables,
-// at admission. Errors: Create() returns ResourceExhausted.
+// as they grow. Errors: Create() returns ResourceExhausted.
 #ifndef MOELIGHT_ENGINE_MEMORY_KV_CACHE_H_
 #define MOELIGHT_ENGINE_MEMORY_KV_CACHE_H_
 
 #include <cstdint>
+#include <functional>
+#include <list>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include <absl/status/statusor.h>
@@ -56,16 +62,36 @@ class KvCache {
   // Gives all pages of `table` back and clears it.
   void Release(BlockTable* table);
 
+  // Adds `page`, which is in a table or kept, to `table`.
+  void Share(int32_t page, BlockTable* table);
+  // Keeps what `page` holds once no table has it any more, as long as it is not needed.
+  void Keep(int32_t page);
+  void Unkeep(int32_t page);
+  // Called with a kept page that is about to be handed out; it is not kept any more.
+  void OnReclaim(std::function<void(int32_t page)> reclaim) { reclaim_ = std::move(reclaim); }
+  // Tables that have `page`.
+  int32_t num_users(int32_t page) const { return pages_[page].num_users; }
+
   KvLayerView layer(int32_t layer) const { return layers_[layer]; }
   int64_t num_pages() const { return options_.num_pages; }
-  int64_t num_free_pages() const { return static_cast<int64_t>(free_pages_.size()); }
+  // In no table, kept ones too.
+  int64_t num_free_pages() const {
+    return static_cast<int64_t>(free_pages_.size() + unused_pages_.size());
+  }
   int32_t page_tokens() const { return options_.page_tokens; }
   const KvCacheOptions& options() const { return options_; }
   // OK, or why the system did not allow to pin the pages.
   const absl::Status& pinned() const { return pinned_; }
 
  private:
+  struct Page {
+    int32_t num_users = 0;
+    bool is_kept = false;
+    std::list<int32_t>::iterator unused = {};  // its place, if kept and without users
+  };
+
   KvCache(const KvCacheOptions& options, std::unique_ptr<Arena> arena);
+  int32_t TakeFreePage();
 
   const KvCacheOptions options_;
   std::unique_ptr<Arena> arena_;
@@ -74,6 +100,9 @@ class KvCache {
   // A stack: the page freed last is handed out first, so that only as much memory is ever touched
   // as was in use at once.
   std::vector<int32_t> free_pages_;
+  std::list<int32_t> unused_pages_;  // kept and in no table, the longest unused first
+  std::vector<Page> pages_;
+  std::function<void(int32_t)> reclaim_;
 };
 
 }  // namespace moelight

@@ -18,6 +18,13 @@ namespace {
 // whose hidden states are on the link.
 constexpr int32_t kPreAttnLead = 2;
 
+// What prompts attend to of earlier steps. Issued before the weights of a slot: behind them it would
+// reach the GPU with the last page of its layer, and the GPU could only begin where the link ends.
+void LoadKv(const PlanShape& shape, int32_t unit, PlanBuilder* builder) {
+  if (!shape.load_kv) return;
+  builder->Add(TaskKind::kLoadKv, unit / shape.num_micro_batches, unit % shape.num_micro_batches);
+}
+
 void StartAttention(const PlanShape& shape, int32_t unit, PlanBuilder* builder) {
   const int32_t layer = unit / shape.num_micro_batches;
   const int32_t j = unit % shape.num_micro_batches;
@@ -27,7 +34,6 @@ void StartAttention(const PlanShape& shape, int32_t unit, PlanBuilder* builder) 
     builder->Add(TaskKind::kAttn, layer, j);
   }
   if (shape.device_attention) {
-    if (shape.load_kv) builder->Add(TaskKind::kLoadKv, layer, j);
     builder->Add(TaskKind::kDeviceAttn, layer, j);
     builder->Add(TaskKind::kOffloadKv, layer, j);
   }
@@ -42,7 +48,10 @@ StepPlan BuildCgopipe(const PlanShape& shape) {
   const int32_t num_units = n * shape.num_layers;
   const int32_t lead = std::min(kPreAttnLead, n);
   for (int32_t j = 0; j < n; ++j) builder.Add(TaskKind::kEmbed, 0, j);
-  for (int32_t unit = 0; unit < lead; ++unit) StartAttention(shape, unit, &builder);
+  for (int32_t unit = 0; unit < lead; ++unit) {
+    LoadKv(shape, unit, &builder);
+    StartAttention(shape, unit, &builder);
+  }
   // Where the ring holds less than two layers, only some of the next one's parts have room before
   // this one has been used. They are spread over the micro-batches, or the first hidden states
   // would have all of them in front of them and the link nothing to do behind the last.
@@ -55,6 +64,7 @@ StepPlan BuildCgopipe(const PlanShape& shape) {
       num_parts_beside = builder.NumPartsBeside(layer);
     }
     if (shape.host_attention) builder.Add(TaskKind::kLoadHidden, layer, j);
+    if (unit + lead < num_units) LoadKv(shape, unit + lead, &builder);
     builder.LoadAhead(layer, num_parts_beside * (j + 1) / n);
     builder.Add(TaskKind::kPostAttn, layer, j);
     if (layer + 1 == shape.num_layers) {

@@ -211,23 +211,24 @@ absl::Status ForwardPass::Logits(const Task& task, const MicroBatch& part, Strea
                          DType::kI32, {parts_.config.num_experts + 1}),
         stream));
   }
-  const TensorView last_hidden = act_.last_hidden.Rows(part.sequence_begin, part.sequence_end);
+  if (part.num_outputs() == 0) return absl::OkStatus();
+  const TensorView last_hidden = act_.last_hidden.Rows(part.output_begin, part.output_end);
   RETURN_IF_ERROR(parts_.device.GatherRows(
       {act_.hidden.Rows(0, batch_->num_rows()),
-       batch_->last_rows().subspan(part.sequence_begin, part.num_sequences()), last_hidden},
+       batch_->last_rows().subspan(part.output_begin, part.num_outputs()), last_hidden},
       stream));
   RETURN_IF_ERROR(parts_.device.RmsNorm(
       {last_hidden, parts_.weights.final_norm, parts_.config.rms_norm_eps, last_hidden}, stream));
   return parts_.device.MatMul(
       {last_hidden, parts_.weights.lm_head,
-       act_.logits_device.Rows(part.sequence_begin, part.sequence_end), /*accumulate=*/false},
+       act_.logits_device.Rows(part.output_begin, part.output_end), /*accumulate=*/false},
       stream);
 }
 
 absl::Status ForwardPass::OffloadLogits(const Task&, const MicroBatch& part, Stream& stream) {
-  const TensorView source = act_.logits_device.Rows(part.sequence_begin, part.sequence_end);
-  const TensorView target = act_.logits.Rows(part.sequence_begin, part.sequence_end);
-  if (source.data == target.data) return absl::OkStatus();
+  const TensorView source = act_.logits_device.Rows(part.output_begin, part.output_end);
+  const TensorView target = act_.logits.Rows(part.output_begin, part.output_end);
+  if (part.num_outputs() == 0 || source.data == target.data) return absl::OkStatus();
   d2h_bytes_ += source.bytes();
   return parts_.device.Copy(source, target, stream);
 }

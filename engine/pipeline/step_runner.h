@@ -54,7 +54,7 @@ class StepRunner {
   // for a dense last layer.
   const std::vector<int64_t>& expert_counts() const { return forward_pass_.expert_counts(); }
 
-  // Logits of the batch's i-th sequence after its last token: [vocab_size], until the next Run. May
+  // Logits of the batch's i-th output after its last token: [vocab_size], until the next Run. May
   // be overwritten by the caller.
   absl::Span<float> logits(int32_t i);
 

@@ -17,7 +17,7 @@ int64_t ShareOf(int64_t total, int64_t j, int64_t n) { return total * (j + 1) / 
 void AddDecode(int64_t num_decode, int64_t context, const CutOptions& cut, int32_t window,
                MicroBatchShape* shape) {
   const int64_t pairs = num_decode * AttendedPairs(1, context - 1, window);
-  shape->num_sequences += num_decode;
+  shape->num_outputs += num_decode;
   if (cut.attention != AttentionPlacement::kDevice) {
     shape->num_host_rows += num_decode;
     shape->num_host_pairs += pairs;
@@ -39,7 +39,7 @@ void AddPrompts(double num_prompts, int64_t prompt_tokens, const CutOptions& cut
   };
   const int64_t rows = times(prompt_tokens);
   const int64_t pairs = times(AttendedPairs(prompt_tokens, 0, window));
-  shape->num_sequences += static_cast<int64_t>(std::ceil(num_prompts));
+  shape->num_outputs += static_cast<int64_t>(std::ceil(num_prompts));
   if (cut.attention == AttentionPlacement::kHost) {
     shape->num_host_rows += rows;
     shape->num_host_pairs += pairs;
@@ -53,9 +53,9 @@ void AddPrompts(double num_prompts, int64_t prompt_tokens, const CutOptions& cut
 
 }  // namespace
 
-int64_t BatchShape::num_sequences() const {
+int64_t BatchShape::num_outputs() const {
   int64_t count = 0;
-  for (const MicroBatchShape& part : micro_batches) count += part.num_sequences;
+  for (const MicroBatchShape& part : micro_batches) count += part.num_outputs;
   return count;
 }
 
@@ -63,7 +63,7 @@ BatchShape ShapeOf(const Batch& batch, int32_t sliding_window) {
   BatchShape shape;
   for (const MicroBatch& part : batch.micro_batches()) {
     MicroBatchShape& out = shape.micro_batches.emplace_back();
-    out.num_sequences = part.num_sequences();
+    out.num_outputs = part.num_outputs();
     for (const AttentionSequence& sequence : batch.host_attention(part)) {
       out.num_host_rows += sequence.num_tokens;
       out.num_host_pairs +=
@@ -91,11 +91,14 @@ BatchShape EvenShape(const StepLoad& load, const CutOptions& cut, int32_t slidin
   if (cut.max_rows > 0) n = std::max(n, CeilDiv(num_rows, cut.max_rows));
   n = std::clamp<int64_t>(n, 1, std::max<int64_t>(1, num_sequences));
   BatchShape shape;
+  // A prompt is in one micro-batch: those that do not divide evenly make some of them longer.
+  const double prompts_each = std::floor(load.num_prompts / static_cast<double>(n));
+  const double prompts_over = load.num_prompts - prompts_each * static_cast<double>(n);
   for (int64_t j = 0; j < n; ++j) {
     MicroBatchShape& part = shape.micro_batches.emplace_back();
     AddDecode(ShareOf(load.num_decode, j, n), context, cut, sliding_window, &part);
-    AddPrompts(load.num_prompts / static_cast<double>(n), prompt_tokens, cut, sliding_window,
-               &part);
+    AddPrompts(prompts_each + std::clamp(prompts_over - static_cast<double>(j), 0.0, 1.0),
+               prompt_tokens, cut, sliding_window, &part);
   }
   return shape;
 }

@@ -14,7 +14,7 @@
 namespace moelight {
 
 struct MicroBatchShape {
-  int64_t num_sequences = 0;
+  int64_t num_outputs = 0;      // sequences that get a token
   int64_t num_host_rows = 0;    // that attend on the host
   int64_t num_device_rows = 0;  // that attend on the device
   // Pairs of a row and a position that it sees.
@@ -30,14 +30,14 @@ struct MicroBatchShape {
 
 struct BatchShape {
   std::vector<MicroBatchShape> micro_batches;
-  int64_t num_sequences() const;
+  int64_t num_outputs() const;
 };
 
 // `batch` must be cut.
 BatchShape ShapeOf(const Batch& batch, int32_t sliding_window);
 
 // A step as the planner imagines it: decode tokens of equal context and whole prompts of equal
-// length, spread evenly over micro-batches.
+// length, spread over micro-batches as evenly as whole ones can be.
 struct StepLoad {
   int64_t num_decode = 0;
   double mean_context = 0;  // positions that a decode token sees, itself included

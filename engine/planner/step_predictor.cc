@@ -93,10 +93,10 @@ std::vector<double> StepPredictor::CostTasks(const StepPlan& plan, const BatchSh
     // What is loaded ahead is the next step's.
     if (!task.ahead) Count(cost, TaskLane(task.kind), alone);
   }
-  const int64_t num_sequences = batch.num_sequences();
+  const int64_t num_outputs = batch.num_outputs();
   alone->host_us =
-      op_costs_.Sample(num_sequences * config_.vocab_size * DTypeBytes(DType::kF32)).us +
-      kHostUsPerSequence * static_cast<double>(num_sequences);
+      op_costs_.Sample(num_outputs * config_.vocab_size * DTypeBytes(DType::kF32)).us +
+      kHostUsPerSequence * static_cast<double>(num_outputs);
   if (op_costs_.profile().has_gpu()) {
     alone->host_memory_us = (alone->cpu_bytes + alone->h2d_bytes) /
                             op_costs_.profile().host.shared_bytes_per_s * kUsPerSecond;

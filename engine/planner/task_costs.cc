@@ -56,13 +56,15 @@ OpCost TaskCosts::PostAttn(int32_t layer, int64_t rows) const {
   return cost;
 }
 
-OpCost TaskCosts::Logits(int64_t num_sequences) const {
-  OpCost cost = Norm(num_sequences);  // gathering moves as much
+OpCost TaskCosts::Logits(int64_t num_outputs) const {
+  OpCost cost;
   if (config_.layer_is_moe(config_.num_hidden_layers - 1)) {
     cost += costs_.DeviceCopy((config_.num_experts + 1) * DTypeBytes(DType::kI32));
   }
-  cost += Norm(num_sequences);
-  cost += costs_.MatMul(num_sequences, config_.vocab_size, config_.hidden_size, lm_head_bytes_,
+  if (num_outputs == 0) return cost;
+  cost += Norm(num_outputs);  // gathering moves as much
+  cost += Norm(num_outputs);
+  cost += costs_.MatMul(num_outputs, config_.vocab_size, config_.hidden_size, lm_head_bytes_,
                         act_bytes_);
   return cost;
 }
@@ -95,11 +97,11 @@ OpCost TaskCosts::Of(const Task& task, const BatchShape& batch, const WeightStre
           (weights.part_end(task.layer, task.part) - weights.part_begin(task.layer, task.part)) *
           page_bytes);
     case TaskKind::kLogits:
-      return Logits(part.num_sequences);
+      return Logits(part.num_outputs);
     case TaskKind::kOffloadLogits:
       // Without device memory they are where the sampler reads them.
       if (!costs_.profile().has_gpu()) return {};
-      return costs_.ToHost(part.num_sequences * config_.vocab_size * DTypeBytes(DType::kF32));
+      return costs_.ToHost(part.num_outputs * config_.vocab_size * DTypeBytes(DType::kF32));
   }
   return {};
 }

@@ -46,7 +46,7 @@ class TaskCosts {
  private:
   OpCost PreAttn(int64_t rows) const;
   OpCost PostAttn(int32_t layer, int64_t rows) const;
-  OpCost Logits(int64_t num_sequences) const;
+  OpCost Logits(int64_t num_outputs) const;
   OpCost Norm(int64_t rows) const;
 
   const ModelConfig& config_;

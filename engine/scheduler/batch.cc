@@ -10,18 +10,17 @@ namespace moelight {
 
 void Batch::Clear() {
   sequences_.clear();
+  outputs_.clear();
   micro_batches_.clear();
   num_rows_ = 0;
   num_prefill_tokens_ = 0;
 }
 
 void Batch::Add(Sequence* sequence) {
-  const int32_t count = NumNewTokens(*sequence);
-  CHECK_GT(count, 0);
-  num_rows_ += count;
-  // A first pass computes the prompt; so does the pass after a restart, over what was generated
-  // too.
-  if (sequence->num_cached_tokens == 0) num_prefill_tokens_ += count;
+  CHECK_GT(sequence->num_step_tokens, 0);
+  CHECK_LE(sequence->num_step_tokens, sequence->num_missing_tokens());
+  num_rows_ += sequence->num_step_tokens;
+  if (!IsDecode(*sequence)) num_prefill_tokens_ += sequence->num_step_tokens;
   sequences_.push_back(sequence);
 }
 
@@ -31,7 +30,7 @@ bool Batch::AttendsOnHost(const Sequence& sequence) const {
 }
 
 int64_t Batch::StagingPages(const Sequence& sequence) const {
-  return AttendsOnHost(sequence) ? 0 : CeilDiv(sequence.num_tokens(), options_.kv_page_tokens);
+  return AttendsOnHost(sequence) ? 0 : CeilDiv(NumContextTokens(sequence), options_.kv_page_tokens);
 }
 
 void Batch::Cut(const CutOptions& options) {
@@ -41,7 +40,7 @@ void Batch::Cut(const CutOptions& options) {
   longest_first_.resize(sequences_.size());
   std::iota(longest_first_.begin(), longest_first_.end(), 0);
   std::stable_sort(longest_first_.begin(), longest_first_.end(), [this](int32_t a, int32_t b) {
-    return sequences_[a]->num_tokens() > sequences_[b]->num_tokens();
+    return NumContextTokens(*sequences_[a]) > NumContextTokens(*sequences_[b]);
   });
   int32_t num_parts = std::min(options.num_micro_batches, num_sequences());
   if (options.max_rows > 0) {
@@ -55,6 +54,7 @@ void Batch::Cut(const CutOptions& options) {
   positions_.clear();
   attention_.clear();
   last_rows_.clear();
+  outputs_.clear();
   staging_pages_.clear();
   kv_loads_.clear();
   kv_offloads_.clear();
@@ -69,6 +69,7 @@ void Batch::Cut(const CutOptions& options) {
     part.row_begin = part.host_row_end = static_cast<int32_t>(token_ids_.size());
     part.load_begin = static_cast<int32_t>(kv_loads_.size());
     part.offload_begin = static_cast<int32_t>(kv_offloads_.size());
+    part.output_begin = static_cast<int32_t>(last_rows_.size());
     int32_t num_used_staging_pages = 0;
     for (const bool on_host : {true, false}) {
       for (int32_t i = 0; i < num_sequences(); ++i) {
@@ -80,6 +81,7 @@ void Batch::Cut(const CutOptions& options) {
     part.row_end = static_cast<int32_t>(token_ids_.size());
     part.load_end = static_cast<int32_t>(kv_loads_.size());
     part.offload_end = static_cast<int32_t>(kv_offloads_.size());
+    part.output_end = static_cast<int32_t>(last_rows_.size());
     if (part.num_sequences() > 0) micro_batches_.push_back(part);
   }
   sequences_.swap(dealt_);
@@ -99,8 +101,8 @@ bool Batch::Deal(int32_t num_parts) {
       auto part =
           std::min_element(parts_.begin(), parts_.end(),
                            [&load](const Part& a, const Part& b) { return load(a) < load(b); });
-      part->num_rows += NumNewTokens(sequence);
-      if (decode) part->num_context_tokens += sequence.num_tokens();
+      part->num_rows += sequence.num_step_tokens;
+      if (decode) part->num_context_tokens += NumContextTokens(sequence);
       part->num_staging_pages += StagingPages(sequence);
       part_of_[i] = static_cast<int32_t>(part - parts_.begin());
     }
@@ -115,13 +117,16 @@ bool Batch::Deal(int32_t num_parts) {
 void Batch::LayOut(Sequence* sequence, MicroBatch* part, int32_t* num_staging_pages) {
   const bool on_host = AttendsOnHost(*sequence);
   const int32_t cached = sequence->num_cached_tokens;
-  const int32_t count = NumNewTokens(*sequence);
+  const int32_t count = sequence->num_step_tokens;
   const int32_t first_row = static_cast<int32_t>(token_ids_.size());
   for (int32_t i = cached; i < cached + count; ++i) {
     token_ids_.push_back(sequence->tokens[i]);
     positions_.push_back(i);
   }
-  last_rows_.push_back(first_row + count - 1);
+  if (sequence->has_output()) {
+    last_rows_.push_back(first_row + count - 1);
+    outputs_.push_back(sequence);
+  }
   dealt_.push_back(sequence);
   if (on_host) {
     attention_.push_back(

@@ -45,9 +45,12 @@ struct MicroBatch {
   int32_t load_end = 0;
   int32_t offload_begin = 0;  // in Batch::kv_offloads()
   int32_t offload_end = 0;
+  int32_t output_begin = 0;  // in Batch::last_rows()
+  int32_t output_end = 0;
 
   int32_t num_rows() const { return row_end - row_begin; }
   int32_t num_sequences() const { return sequence_end - sequence_begin; }
+  int32_t num_outputs() const { return output_end - output_begin; }
   bool has_host_rows() const { return host_row_end > row_begin; }
   bool has_device_rows() const { return row_end > host_row_end; }
 };
@@ -55,7 +58,7 @@ struct MicroBatch {
 class Batch {
  public:
   void Clear();
-  // Adds the tokens of `sequence` that are not in the cache yet. Its block table must hold them.
+  // Adds the next `num_step_tokens` tokens of `sequence`. Its block table must hold them.
   void Add(Sequence* sequence);
   // Orders the sequences, cuts them into micro-batches of about equal work and lays out their rows.
   // What follows is valid after it. Balancing is that of MoE-Lightning (appendix A.1): the longest
@@ -67,6 +70,9 @@ class Batch {
   int32_t num_prefill_tokens() const { return num_prefill_tokens_; }
   int32_t num_decode_tokens() const { return num_rows() - num_prefill_tokens_; }
   Sequence* sequence(int32_t i) const { return sequences_[i]; }
+  // The sequences that get a token, in the order of last_rows(): not those whose prompt goes on.
+  int32_t num_outputs() const { return static_cast<int32_t>(outputs_.size()); }
+  Sequence* output(int32_t i) const { return outputs_[i]; }
 
   absl::Span<const MicroBatch> micro_batches() const { return micro_batches_; }
   absl::Span<const int32_t> token_ids(const MicroBatch& part) const;
@@ -78,7 +84,7 @@ class Batch {
   // Cache pages to staging pages with cached positions, and staging pages with new ones back.
   absl::Span<const PageCopy> kv_loads(const MicroBatch& part) const;
   absl::Span<const PageCopy> kv_offloads(const MicroBatch& part) const;
-  // The row of each sequence's last token, counted from the start of the batch.
+  // The row of each output's last token, counted from the start of the batch.
   absl::Span<const int32_t> last_rows() const { return last_rows_; }
 
  private:
@@ -89,11 +95,12 @@ class Batch {
     int64_t num_staging_pages = 0;
   };
 
-  static int32_t NumNewTokens(const Sequence& sequence) {
-    return sequence.num_tokens() - sequence.num_cached_tokens;
-  }
   static bool IsDecode(const Sequence& sequence) {
-    return sequence.num_cached_tokens > 0 && NumNewTokens(sequence) == 1;
+    return sequence.num_cached_tokens > 0 && sequence.num_step_tokens == 1;
+  }
+  // Positions that its rows see, the last one's own included.
+  static int32_t NumContextTokens(const Sequence& sequence) {
+    return sequence.num_cached_tokens + sequence.num_step_tokens;
   }
   bool AttendsOnHost(const Sequence& sequence) const;
   int64_t StagingPages(const Sequence& sequence) const;
@@ -109,7 +116,8 @@ class Batch {
   std::vector<int32_t> token_ids_;            // [num_rows]
   std::vector<int32_t> positions_;            // [num_rows]
   std::vector<AttentionSequence> attention_;  // [num_sequences]
-  std::vector<int32_t> last_rows_;            // [num_sequences]
+  std::vector<int32_t> last_rows_;            // [num_outputs]
+  std::vector<Sequence*> outputs_;            // [num_outputs]
   std::vector<int32_t> staging_pages_;        // block tables of the device, one after another
   std::vector<PageCopy> kv_loads_;
   std::vector<PageCopy> kv_offloads_;

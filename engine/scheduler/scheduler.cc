@@ -7,16 +7,32 @@
 #include "engine/base/check.h"
 
 namespace moelight {
+namespace {
+
+// Steps that kNow looks ahead: with fewer, sequences are put back that have just been admitted; with
+// more, pages stand empty that younger ones would use (simulated: 0 to 8 cost no sequences, 32 two
+// in a hundred; at 8 none is put back more than three times).
+constexpr int32_t kNowSteps = 8;
+// kExpected looks this far at most: beyond, estimates of length mean nothing.
+constexpr int32_t kExpectedSteps = 1024;
+// Without mixed steps, prompts are computed once this share of the sequences has ended: each such
+// step costs a whole pass in which no answer grows.
+constexpr double kPromptStepShare = 0.125;
+// Of a prompt, when others are in the step: each piece has the pages before it read again.
+constexpr int32_t kMinPieceTokens = 64;
+
+}  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options, KvCache& kv_cache)
-    : options_(options), kv_cache_(kv_cache) {
+    : options_(options),
+      kv_cache_(kv_cache),
+      prefixes_(kv_cache),
+      jobs_(prefixes_, options.share_prefixes, options.expected_output_tokens),
+      forecast_(kv_cache) {
   CHECK_GT(options.max_running_sequences, 0);
+  CHECK_GE(options.max_step_tokens, options.max_running_sequences);
+  CHECK_GT(options.max_chunk_tokens, 0);
   running_.reserve(options.max_running_sequences);
-}
-
-int64_t Scheduler::MaxStepRows(const SchedulerOptions& options, int32_t max_model_len) {
-  return std::max<int64_t>(options.max_step_tokens,
-                           int64_t{options.max_running_sequences} + max_model_len);
 }
 
 absl::Status Scheduler::CheckFits(const Sequence& sequence) const {
@@ -29,55 +45,296 @@ absl::Status Scheduler::CheckFits(const Sequence& sequence) const {
 
 void Scheduler::Add(Sequence* sequence) {
   CHECK_GE(sequence->max_tokens_total, sequence->num_tokens());
-  (sequence->priority ? waiting_priority_ : waiting_).push_back(sequence);
+  CHECK_GT(sequence->group.client_weight, 0);
+  sequence->job = jobs_.Enter(sequence->group.job);
+  waiting_.Add(sequence);
 }
 
-void Scheduler::Remove(Sequence* sequence) {
-  auto erase_from = [sequence](auto& list) {
-    auto it = std::find(list.begin(), list.end(), sequence);
-    if (it == list.end()) return false;
-    list.erase(it);
-    return true;
-  };
-  CHECK(erase_from(running_) || erase_from(waiting_) || erase_from(waiting_priority_));
+void Scheduler::Remove(Sequence* sequence, bool ended) {
+  const auto place = std::find(running_.begin(), running_.end(), sequence);
+  if (place != running_.end()) {
+    running_.erase(place);
+    ReleasePages(sequence);
+  } else {
+    waiting_.Remove(sequence);
+  }
+  const bool by_itself = ended && sequence->num_tokens() < sequence->max_tokens_total;
+  if (by_itself) sequence->job->lengths.Ended(sequence->num_generated_tokens());
+  waiting_.Settle(*sequence, sequence->num_computed_tokens - sequence->num_shared_tokens);
+  jobs_.Leave(sequence->group.job);
+  sequence->job = nullptr;
+}
+
+void Scheduler::ReleasePages(Sequence* sequence) {
+  prefixes_.EndPending(sequence->pending);
+  sequence->pending = PrefixIndex::kNone;
   kv_cache_.Release(&sequence->block_table);
   sequence->num_cached_tokens = 0;
-}
-
-bool Scheduler::AdmitFront(std::deque<Sequence*>* queue, int32_t* num_step_tokens) {
-  Sequence* sequence = queue->front();
-  if (num_running() >= options_.max_running_sequences) return false;
-  const int32_t num_tokens = sequence->num_tokens();
-  const bool fits_step = *num_step_tokens + num_tokens <= options_.max_step_tokens;
-  const bool is_long = num_tokens > options_.max_step_tokens - options_.max_running_sequences;
-  // A prompt that would never fit beside a full batch runs in a step in which it is the only one
-  // new.
-  const bool first_new = *num_step_tokens == num_running();
-  if (!fits_step && !(is_long && first_new)) return false;
-  if (!kv_cache_.Grow(sequence->max_tokens_total, &sequence->block_table)) return false;
-  queue->pop_front();
-  running_.push_back(sequence);
-  *num_step_tokens += num_tokens;
-  return true;
+  sequence->num_step_tokens = 0;
+  sequence->num_shared_pages = 0;
 }
 
 void Scheduler::NextBatch(Batch* batch) {
-  int32_t num_step_tokens = static_cast<int32_t>(num_running());
-  for (std::deque<Sequence*>* queue : {&waiting_priority_, &waiting_}) {
-    while (!queue->empty() && AdmitFront(queue, &num_step_tokens)) {
-    }
-    // First come, first served: what waits in front is not overtaken, or large requests would
-    // starve.
-    if (!queue->empty()) break;
+  num_step_tokens_ = 0;
+  num_prompt_pages_ = 0;
+  admitted_.clear();
+  waiting_.EndRound();
+  for (Sequence* sequence : running_) sequence->num_step_tokens = 0;
+  const bool prompts_only = !options_.mix_prompts && IsPromptStep();
+  if (!prompts_only) Decode();
+  if (options_.mix_prompts || prompts_only) {
+    AdmitInteractive();
+    ContinuePrompts();
+    AdmitWaiting();
+    if (prompts_only) num_after_prompts_ = num_running();
+    if (num_step_tokens_ == 0) Decode();
   }
   batch->Clear();
-  for (Sequence* sequence : running_) batch->Add(sequence);
+  for (Sequence* sequence : running_) {
+    if (sequence->num_step_tokens > 0) batch->Add(sequence);
+  }
+}
+
+bool Scheduler::IsPromptStep() const {
+  const bool has_open_prompts =
+      std::any_of(running_.begin(), running_.end(),
+                  [](const Sequence* sequence) { return !sequence->is_decoding(); });
+  const Sequence* const front = waiting_.Front();
+  const bool is_urgent = front != nullptr && front->group.priority >= kInteractivePriority;
+  if (has_open_prompts || is_urgent) return true;
+  return !waiting_.empty() &&
+         static_cast<double>(num_running()) <=
+             (1 - kPromptStepShare) * static_cast<double>(num_after_prompts_);
+}
+
+void Scheduler::Give(Sequence* sequence, int32_t num_tokens) {
+  sequence->num_step_tokens = num_tokens;
+  num_step_tokens_ += num_tokens;
+}
+
+void Scheduler::Decode() {
+  order_ = running_;
+  for (Sequence* sequence : order_) {
+    // Those without pages were put back for an older one.
+    if (sequence->block_table.empty() || !sequence->is_decoding()) continue;
+    if (GrowOrPreempt(sequence, sequence->num_tokens())) {
+      Give(sequence, 1);
+    } else {
+      Preempt(sequence);
+    }
+  }
+}
+
+bool Scheduler::GrowOrPreempt(Sequence* sequence, int32_t num_tokens) {
+  while (!kv_cache_.Grow(num_tokens, &sequence->block_table)) {
+    Sequence* const youngest = Youngest();
+    if (youngest == sequence) return false;
+    Preempt(youngest);
+  }
+  return true;
+}
+
+Sequence* Scheduler::Youngest() const {
+  Sequence* youngest = nullptr;
+  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
+    if (youngest == nullptr || (*it)->group.priority < youngest->group.priority) youngest = *it;
+  }
+  return youngest;
+}
+
+void Scheduler::Preempt(Sequence* sequence) {
+  ++counters_.num_preempted;
+  counters_.num_lost_tokens += sequence->num_cached_tokens;
+  num_step_tokens_ -= sequence->num_step_tokens;
+  running_.erase(std::find(running_.begin(), running_.end(), sequence));
+  ReleasePages(sequence);
+  waiting_.PutBack(sequence);
+}
+
+int32_t Scheduler::NextChunk(const Sequence& sequence, int32_t num_cached_tokens) const {
+  const int32_t chunk =
+      std::min({sequence.num_tokens() - num_cached_tokens, options_.max_chunk_tokens,
+                options_.max_step_tokens - num_step_tokens_});
+  // The first prompt of a step always goes on; others with a piece that is worth it.
+  if (num_prompt_pages_ == 0) return chunk;
+  const int64_t num_pages = kv_cache_.PagesFor(num_cached_tokens + chunk);
+  const bool is_piece = num_cached_tokens + chunk < sequence.num_tokens();
+  const bool is_too_small = is_piece && chunk < std::min(kMinPieceTokens, options_.max_chunk_tokens);
+  return is_too_small || num_prompt_pages_ + num_pages > options_.max_prompt_pages ? 0 : chunk;
+}
+
+void Scheduler::ContinuePrompts() {
+  order_ = running_;
+  for (Sequence* sequence : order_) {
+    const bool is_open = !sequence->block_table.empty() && !sequence->is_decoding() &&
+                         sequence->num_step_tokens == 0;
+    if (!is_open) continue;
+    const int32_t chunk = NextChunk(*sequence, sequence->num_cached_tokens);
+    if (chunk == 0) return;
+    const int32_t num_tokens = sequence->num_cached_tokens + chunk;
+    // The youngest waits for others to end; it is not worth more than what it would take.
+    if (!GrowOrPreempt(sequence, num_tokens)) return;
+    num_prompt_pages_ += kv_cache_.PagesFor(num_tokens);
+    Give(sequence, chunk);
+  }
+}
+
+Scheduler::Admission Scheduler::CurrentAdmission() const {
+  if (options_.reserve_pages) return Admission::kReserved;
+  // What was lost so far, in terms of what may be: a cache full of tokens in advance.
+  const double allowed =
+      options_.max_recompute_share *
+      static_cast<double>(counters_.num_computed_tokens +
+                          kv_cache_.num_pages() * kv_cache_.page_tokens());
+  const double lost = static_cast<double>(counters_.num_lost_tokens);
+  if (lost <= allowed) return Admission::kNow;
+  return lost <= 2 * allowed ? Admission::kExpected : Admission::kReserved;
+}
+
+void Scheduler::AdmitInteractive() {
+  while (true) {
+    Sequence* const sequence = waiting_.Front();
+    if (sequence == nullptr || sequence->group.priority < kInteractivePriority) return;
+    PrepareAdmission();
+    if (AdmitFront(sequence)) continue;
+    Sequence* const youngest = running_.empty() ? nullptr : Youngest();
+    if (youngest == nullptr || youngest->group.priority >= sequence->group.priority) return;
+    Preempt(youngest);
+  }
+}
+
+void Scheduler::AdmitWaiting() {
+  if (waiting_.empty()) return;
+  PrepareAdmission();
+  while (Sequence* sequence = waiting_.Front()) {
+    // What waits in front is not overtaken, or large requests would starve.
+    if (!AdmitFront(sequence)) break;
+  }
+}
+
+void Scheduler::PrepareAdmission() {
+  admission_ = CurrentAdmission();
+  if (admission_ == Admission::kReserved) {
+    num_reserved_pages_ = 0;
+    for (const Sequence* sequence : running_) {
+      num_reserved_pages_ += kv_cache_.PagesFor(sequence->max_tokens_total) -
+                             static_cast<int64_t>(sequence->block_table.size());
+    }
+    return;
+  }
+  forecast_.Begin(admission_ == Admission::kNow ? kNowSteps : kExpectedSteps);
+  for (const Sequence* sequence : running_) forecast_.Add(*sequence, sequence->job->lengths);
+}
+
+bool Scheduler::AdmitFront(Sequence* sequence) {
+  if (num_running() >= options_.max_running_sequences) return false;
+  PrefixIndex::Match match;
+  if (sequence->job->root != PrefixIndex::kNone) {
+    match = prefixes_.Find(sequence->job->root, SharedPart(*sequence));
+    if (match.next_is_computed) {
+      waiting_.PassOver(*sequence);
+      return true;
+    }
+  }
+  const int32_t num_known_tokens = match.num_pages * kv_cache_.page_tokens();
+  const int32_t chunk = NextChunk(*sequence, num_known_tokens);
+  if (chunk == 0) return false;
+  const int64_t num_free_pages = kv_cache_.num_free_pages();
+  prefixes_.Share(match, &sequence->block_table);
+  sequence->num_shared_pages = match.num_pages;
+  const int64_t num_taken_pages = num_free_pages - kv_cache_.num_free_pages();
+  if (!HasPagesFor(*sequence, num_taken_pages) ||
+      !kv_cache_.Grow(num_known_tokens + chunk, &sequence->block_table)) {
+    kv_cache_.Release(&sequence->block_table);
+    sequence->num_shared_pages = 0;
+    return false;
+  }
+  num_prompt_pages_ += kv_cache_.PagesFor(num_known_tokens + chunk);
+  sequence->num_cached_tokens = num_known_tokens;
+  sequence->prefix = match.node;
+  sequence->num_indexed_pages = match.num_pages;
+  num_reserved_pages_ += kv_cache_.PagesFor(sequence->max_tokens_total) -
+                         static_cast<int64_t>(sequence->block_table.size());
+  Give(sequence, chunk);
+  Enter(sequence);
+  return true;
+}
+
+bool Scheduler::HasPagesFor(const Sequence& sequence, int64_t num_taken_pages) {
+  if (admission_ != Admission::kReserved) {
+    return forecast_.TryAdd(sequence, sequence.job->lengths,
+                            kv_cache_.num_pages() - num_taken_pages);
+  }
+  const int64_t num_needed = kv_cache_.PagesFor(sequence.max_tokens_total) -
+                             static_cast<int64_t>(sequence.block_table.size());
+  return num_needed <= kv_cache_.num_free_pages() - num_reserved_pages_;
+}
+
+void Scheduler::Enter(Sequence* sequence) {
+  const int32_t max_output_tokens = sequence->max_tokens_total - sequence->num_prompt_tokens;
+  waiting_.PopFront(sequence->num_prompt_tokens - sequence->num_cached_tokens +
+                    (sequence->ends_at_max
+                         ? max_output_tokens
+                         : sequence->job->lengths.ExpectedTokens(max_output_tokens)));
+  const bool is_new = sequence->rank == 0;
+  if (is_new) {
+    sequence->rank = next_rank_++;
+    sequence->num_shared_tokens = sequence->num_cached_tokens;
+    counters_.num_shared_tokens += sequence->num_shared_tokens;
+    admitted_.push_back(sequence);
+  }
+  const auto place = std::upper_bound(
+      running_.begin(), running_.end(), sequence,
+      [](const Sequence* a, const Sequence* b) { return a->rank < b->rank; });
+  running_.insert(place, sequence);
+  if (sequence->job->root != PrefixIndex::kNone) AnnounceNextPage(sequence);
+}
+
+absl::Span<const int32_t> Scheduler::SharedPart(const Sequence& sequence) const {
+  return absl::MakeConstSpan(sequence.tokens)
+      .first(std::min(sequence.num_prompt_tokens, sequence.num_tokens() - 1));
+}
+
+void Scheduler::AnnounceNextPage(Sequence* sequence) {
+  const absl::Span<const int32_t> shared = SharedPart(*sequence);
+  const size_t page_tokens = kv_cache_.page_tokens();
+  const size_t begin = sequence->num_indexed_pages * page_tokens;
+  if (begin + page_tokens > shared.size()) return;
+  sequence->pending =
+      prefixes_.BeginPending(sequence->prefix, shared.subspan(begin, page_tokens));
+}
+
+void Scheduler::IndexPages(Sequence* sequence) {
+  prefixes_.EndPending(sequence->pending);
+  sequence->pending = PrefixIndex::kNone;
+  const int32_t page_tokens = kv_cache_.page_tokens();
+  const absl::Span<const int32_t> shared = SharedPart(*sequence).first(
+      std::min<size_t>(SharedPart(*sequence).size(), sequence->num_cached_tokens));
+  while (sequence->prefix != PrefixIndex::kNone &&
+         static_cast<size_t>((sequence->num_indexed_pages + 1) * page_tokens) <= shared.size()) {
+    const int32_t page = sequence->num_indexed_pages++;
+    sequence->prefix =
+        prefixes_.Add(sequence->prefix, shared.subspan(page * page_tokens, page_tokens),
+                      sequence->block_table[page]);
+  }
+  if (sequence->prefix != PrefixIndex::kNone) AnnounceNextPage(sequence);
 }
 
 void Scheduler::StepDone(const Batch& batch) {
   for (int32_t i = 0; i < batch.num_sequences(); ++i) {
-    Sequence* sequence = batch.sequence(i);
-    sequence->num_cached_tokens = sequence->num_tokens();
+    Sequence* const sequence = batch.sequence(i);
+    const bool was_open = !sequence->is_decoding();
+    const bool has_output = sequence->has_output();
+    const int32_t num_cached = sequence->num_cached_tokens + sequence->num_step_tokens;
+    counters_.num_computed_tokens += sequence->num_step_tokens;
+    counters_.num_recomputed_tokens +=
+        std::max(0, std::min(num_cached, sequence->num_computed_tokens) -
+                        sequence->num_cached_tokens);
+    sequence->num_computed_tokens = std::max(sequence->num_computed_tokens, num_cached);
+    sequence->num_cached_tokens = num_cached;
+    sequence->num_step_tokens = 0;
+    if (was_open && sequence->job->root != PrefixIndex::kNone) IndexPages(sequence);
+    if (has_output && !sequence->ends_at_max) sequence->job->lengths.WentOn(sequence->num_generated_tokens());
   }
 }
 
