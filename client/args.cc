@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <absl/strings/match.h>
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <absl/strings/str_split.h>
+#include <absl/strings/strip.h>
 
 #include "client/exit_code.h"
 
@@ -78,6 +80,27 @@ absl::StatusOr<int64_t> ParsedArgs::GetInt(absl::string_view name, int64_t fallb
                                    ", is \"", *text, "\""));
   }
   return value;
+}
+
+absl::StatusOr<int64_t> ParsedArgs::GetSeconds(absl::string_view name, int64_t max) const {
+  const std::optional<std::string> text = Get(name);
+  if (!text.has_value()) return 0;
+  const std::pair<absl::string_view, int64_t> units[] = {
+      {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 24 * 3600}};
+  absl::string_view digits = *text;
+  int64_t seconds_per_unit = 1;
+  for (const auto& [unit, seconds] : units) {
+    if (absl::ConsumeSuffix(&digits, unit)) {
+      seconds_per_unit = seconds;
+      break;
+    }
+  }
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(digits, &value) || value < 1 || value > max / seconds_per_unit) {
+    return UsageError(absl::StrCat("--", name, " must be a duration such as 90s, 15m, 12h or 7d, ",
+                                   "at most ", max / (24 * 3600), "d, is \"", *text, "\""));
+  }
+  return value * seconds_per_unit;
 }
 
 absl::StatusOr<double> ParsedArgs::GetDouble(absl::string_view name, double fallback, double min,

@@ -34,6 +34,8 @@ class ParsedArgs {
   // The value as an integer or a number within [min, max]; `fallback` if it was not given.
   absl::StatusOr<int64_t> GetInt(absl::string_view name, int64_t fallback, int64_t min,
                                  int64_t max) const;
+  // Seconds, written as a number of them or as 90s, 15m, 12h or 7d; 0 if it was not given.
+  absl::StatusOr<int64_t> GetSeconds(absl::string_view name, int64_t max) const;
   absl::StatusOr<double> GetDouble(absl::string_view name, double fallback, double min,
                                    double max) const;
   const std::vector<std::string>& positionals() const { return positionals_; }

@@ -91,7 +91,7 @@ class Client {
   Client& operator=(const Client&) = delete;
 
   // --- Jobs ---
-  // Reads display_name, expire_time, default_sampling and labels of `job`.
+  // Reads display_name, expire_time, default_sampling, labels, client and priority of `job`.
   absl::StatusOr<v1::BatchJob> CreateJob(const v1::BatchJob& job, std::stop_token stop = {});
   absl::StatusOr<AppendResult> AppendRows(const std::string& job_id, const RowSource& next_row,
                                           const AppendOptions& options = {},

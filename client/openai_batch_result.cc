@@ -124,6 +124,16 @@ std::string ErrorCode(const google::rpc::Status& error) {
       absl::StatusCodeToString(static_cast<absl::StatusCode>(error.code())));
 }
 
+Json UsageJson(const v1::Usage& usage) {
+  Json json = {{"prompt_tokens", usage.prompt_tokens()},
+               {"completion_tokens", usage.completion_tokens()},
+               {"total_tokens", usage.prompt_tokens() + usage.completion_tokens()}};
+  if (usage.shared_prompt_tokens() > 0) {
+    json["prompt_tokens_details"] = {{"cached_tokens", usage.shared_prompt_tokens()}};
+  }
+  return json;
+}
+
 }  // namespace
 
 ResultFormatter::ResultFormatter(const v1::BatchJob& job, std::string model)
@@ -149,10 +159,7 @@ std::string ResultFormatter::Format(const v1::BatchResult& result,
                {"created", created_},
                {"model", model_},
                {"choices", std::move(choices)},
-               {"usage",
-                {{"prompt_tokens", usage.prompt_tokens()},
-                 {"completion_tokens", usage.completion_tokens()},
-                 {"total_tokens", usage.prompt_tokens() + usage.completion_tokens()}}}};
+               {"usage", UsageJson(usage)}};
   line["response"] = {
       {"status_code", 200}, {"request_id", absl::StrCat("req_", key)}, {"body", std::move(body)}};
   line["error"] = nullptr;

@@ -67,6 +67,7 @@ std::string Progress::Describe(const v1::BatchJob& job) const {
   if (job.num_failed() > 0) absl::StrAppendFormat(&text, ", %d failed", job.num_failed());
   if (job.num_cancelled() > 0) absl::StrAppendFormat(&text, ", %d cancelled", job.num_cancelled());
   if (HasEnded(job.state())) return text;
+  if (job.deadline_unreachable()) absl::StrAppend(&text, ", expires before its end");
   const std::optional<Rates> rates = MeasuredRates();
   if (!rates.has_value()) return text;
   absl::StrAppend(&text, ", ", WithCommas(static_cast<int64_t>(rates->tokens_per_second)),

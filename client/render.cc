@@ -69,11 +69,16 @@ Json JobJson(const v1::BatchJob& job) {
           {"num_failed", job.num_failed()},
           {"num_cancelled", job.num_cancelled()},
           {"prompt_tokens", job.prompt_tokens()},
+          {"shared_prompt_tokens", job.shared_prompt_tokens()},
           {"generated_tokens", job.generated_tokens()},
           {"create_time", TimeJson(job.has_create_time(), job.create_time())},
           {"start_time", TimeJson(job.has_start_time(), job.start_time())},
           {"end_time", TimeJson(job.has_end_time(), job.end_time())},
           {"expire_time", TimeJson(job.has_expire_time(), job.expire_time())},
+          {"estimated_end_time", TimeJson(job.has_estimated_end_time(), job.estimated_end_time())},
+          {"deadline_unreachable", job.deadline_unreachable()},
+          {"client", job.client()},
+          {"priority", job.priority()},
           {"labels", std::move(labels)},
           {"error", std::move(error)}};
 }

@@ -90,6 +90,10 @@ std::string SummarizeJob(const v1::BatchJob& job) {
         &text, " in ",
         ClockTime(absl::Seconds(job.end_time().seconds() - job.start_time().seconds())));
   }
+  if (job.shared_prompt_tokens() > 0) {
+    absl::StrAppend(&text, "; ", WithCommas(job.shared_prompt_tokens()), " of ",
+                    WithCommas(job.prompt_tokens()), " prompt tokens shared");
+  }
   if (job.has_error()) absl::StrAppend(&text, "; ", job.error().message());
   return text;
 }

@@ -7,6 +7,7 @@
 #include <absl/strings/str_cat.h>
 
 #include "engine/base/status_macros.h"
+#include "server/client_weights.h"
 #include "server/convert.h"
 
 namespace moelight {
@@ -18,6 +19,7 @@ constexpr size_t kMaxDisplayNameBytes = 256;
 constexpr size_t kMaxRequestIdBytes = 64;
 constexpr size_t kMaxLabelBytes = 64;
 constexpr int kMaxLabels = 16;
+constexpr int32_t kMaxPriority = 100;
 
 absl::Status CheckBytes(absl::string_view field, size_t bytes, size_t limit) {
   if (bytes <= limit) return absl::OkStatus();
@@ -93,16 +95,16 @@ AppendRow Admission::CheckRow(v1::BatchRequest request, const v1::SamplingParams
     request.clear_sampling();
     if (request.custom_id().size() > kMaxCustomIdBytes) request.clear_custom_id();
   }
+  const v1::SamplingParams sampling = MergeSampling(request.sampling(), job_defaults);
   if (status.ok()) {
-    status = ToGenerateRequest(request.prompt(), MergeSampling(request.sampling(), job_defaults),
-                               vocab_size)
-                 .status();
+    status = ToGenerateRequest(request.prompt(), sampling, vocab_size).status();
   }
   if (!status.ok()) {
     CountRejected(status);
     row.refusal = ToRpcStatus(status);
   } else {
     row.estimated_prompt_tokens = EstimatePromptTokens(request.prompt());
+    row.estimated_output_tokens = EstimateOutputTokens(sampling, options_.expected_output_tokens);
   }
   row.request = std::move(request);
   return row;
@@ -113,6 +115,11 @@ absl::Status Admission::CheckJob(const v1::CreateBatchJobRequest& request,
   const v1::BatchJob& job = request.job();
   RETURN_IF_ERROR(CheckBytes("request_id", request.request_id().size(), kMaxRequestIdBytes));
   RETURN_IF_ERROR(CheckBytes("job.display_name", job.display_name().size(), kMaxDisplayNameBytes));
+  RETURN_IF_ERROR(CheckBytes("job.client", job.client().size(), kMaxClientBytes));
+  if (job.priority() < -kMaxPriority || job.priority() > kMaxPriority) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "job.priority: is ", job.priority(), ", must be ", -kMaxPriority, " to ", kMaxPriority));
+  }
   if (job.labels_size() > kMaxLabels) {
     return absl::InvalidArgumentError(
         absl::StrCat("job.labels: ", job.labels_size(), " labels, limit ", kMaxLabels));
@@ -142,6 +149,15 @@ int64_t EstimatePromptTokens(const v1::Prompt& prompt) {
   }
   bytes += prompt.chat().tools_json().size();
   return (bytes + kBytesPerToken - 1) / kBytesPerToken;
+}
+
+int64_t EstimateOutputTokens(const v1::SamplingParams& sampling, int32_t expected) {
+  int64_t tokens = std::max(expected, sampling.min_tokens());
+  if (sampling.has_max_tokens()) {
+    tokens = sampling.ignore_eos() ? sampling.max_tokens()
+                                   : std::min<int64_t>(tokens, sampling.max_tokens());
+  }
+  return tokens * std::max(1, sampling.n());
 }
 
 }  // namespace moelight

@@ -58,6 +58,7 @@ inline constexpr absl::string_view kRejectLimit = "limit";
 struct AdmissionOptions {
   int64_t row_bytes = 1 << 20;                              // server.limits.row_bytes
   int64_t append_buffer = 24 << 20;                         // server.limits.append_buffer
+  int32_t expected_output_tokens = 128;                     // engine.expected_output_tokens
   std::function<void(absl::string_view reason)> on_reject;  // must not block
 };
 
@@ -80,7 +81,7 @@ class Admission {
   // to its custom_id, so that a job of bad rows does not fill the disk.
   AppendRow CheckRow(v1::BatchRequest request, const v1::SamplingParams& job_defaults,
                      int32_t vocab_size) const;
-  // Sampling parameters, labels and names of a job to create.
+  // Sampling parameters, labels, names and priority of a job to create.
   absl::Status CheckJob(const v1::CreateBatchJobRequest& request, int32_t vocab_size) const;
 
   // Counts work that was turned away for `status`.
@@ -99,6 +100,9 @@ class Admission {
 // Exact for token ids, a quarter of the bytes for text: about right for English, and a limit needs
 // no more.
 int64_t EstimatePromptTokens(const v1::Prompt& prompt);
+
+// Of all choices together, where `expected` tokens are the usual answer.
+int64_t EstimateOutputTokens(const v1::SamplingParams& sampling, int32_t expected);
 
 }  // namespace moelight
 

@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include <google/protobuf/util/time_util.h>
+
 #include "server/append_call.h"
 #include "server/convert.h"
 #include "server/results_call.h"
@@ -19,6 +21,15 @@ void FinishChange(Logger& logger, const char* event, grpc::CallbackServerContext
                       {"job_id", job_id},
                       {"code", absl::StatusCodeToString(status.code())}});
   reactor->Finish(ToGrpcStatus(status));
+}
+
+void WarnIfUnreachable(Logger& logger, const v1::BatchJob& job) {
+  if (!job.deadline_unreachable()) return;
+  using google::protobuf::util::TimeUtil;
+  logger.Warning("deadline_unreachable",
+                 {{"job_id", job.job_id()},
+                  {"expire_time", TimeUtil::ToString(job.expire_time())},
+                  {"estimated_end_time", TimeUtil::ToString(job.estimated_end_time())}});
 }
 
 // A store callback that puts the job into the response and ends the call. The context and the
@@ -78,9 +89,15 @@ grpc::ServerUnaryReactor* BatchJobServiceImpl::SealBatchJob(grpc::CallbackServer
     reactor->Finish(ToGrpcStatus(absl::InvalidArgumentError("expected_rows: negative")));
     return reactor;
   }
-  options_.store.Seal(
-      request->job_id(), request->has_expected_rows() ? request->expected_rows() : -1,
-      ReplyWithJob(options_.logger, "seal_job", context, request->job_id(), response, reactor));
+  options_.store.Seal(request->job_id(),
+                      request->has_expected_rows() ? request->expected_rows() : -1,
+                      options_.throughput.tokens_per_s(),
+                      [this, context, job_id = request->job_id(), response,
+                       reactor](absl::StatusOr<v1::BatchJob> job) {
+                        if (job.ok()) WarnIfUnreachable(options_.logger, *job);
+                        ReplyWithJob(options_.logger, "seal_job", context, job_id, response,
+                                     reactor)(std::move(job));
+                      });
   return reactor;
 }
 

@@ -11,12 +11,14 @@
 #include "moelight/v1/batch_job.grpc.pb.h"
 #include "server/admission.h"
 #include "server/job_store.h"
+#include "server/throughput_meter.h"
 
 namespace moelight {
 
 struct BatchJobServiceOptions {
   JobStore& store;
   Admission& admission;
+  const ThroughputMeter& throughput;
   Logger& logger;
   int32_t append_messages = 4;          // server.limits.append_messages
   int64_t results_message = 512 << 10;  // server.limits.results_message

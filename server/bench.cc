@@ -69,10 +69,18 @@ void StartHooks(const BenchOptions& options, Engine& engine, BenchLoad& load,
   };
   const bool has_trace = !options.trace_file.empty();
   if (has_trace && options.trace_after == 0) start_trace();
-  recorder.Begin([&options, &load, start_trace, has_trace](const BenchRecorder::Totals& totals) {
-    if (has_trace && totals.num_steps == options.trace_after) start_trace();
-    if (options.steady_steps > 0 && totals.num_full_steps >= options.steady_steps) load.Stop();
-  });
+  const auto kv_page_share = [&engine]() {
+    const EngineStats stats = engine.Stats();
+    return stats.num_kv_pages == 0 ? 0.0
+                                   : static_cast<double>(stats.num_kv_pages_used) /
+                                         static_cast<double>(stats.num_kv_pages);
+  };
+  recorder.Begin(kv_page_share,
+                 [&options, &load, start_trace, has_trace](const BenchRecorder::Totals& totals) {
+                   if (has_trace && totals.num_steps == options.trace_after) start_trace();
+                   if (options.steady_steps > 0 && totals.num_full_steps >= options.steady_steps)
+                     load.Stop();
+                 });
 }
 
 absl::StatusOr<BenchRun> Measure(const BenchOptions& options, const BenchWorkload& workload,
@@ -104,6 +112,7 @@ absl::StatusOr<BenchRun> Measure(const BenchOptions& options, const BenchWorkloa
   run.expert_shares = engine->Stats().expert_shares;
   // The last step is told after the last request of it has ended: all are here once the engine's
   // thread has.
+  recorder.EndSampling();
   engine.reset();
   run.steps = recorder.steps();
 
@@ -119,6 +128,8 @@ absl::StatusOr<BenchRun> Measure(const BenchOptions& options, const BenchWorkloa
     run.num_generated_tokens = whole.num_generated_tokens;
   }
   run.workload = std::string(workload.name);
+  run.lengths = options.lengths;
+  run.num_shared_prefix_tokens = options.num_shared_prefix_tokens;
   run.num_requests = options.num_requests;
   run.num_layers = engine_options.num_hidden_layers;
   return run;
@@ -166,15 +177,33 @@ int RunExperts(const KernelBenchOptions& options, const EngineOptions& engine_op
   return 0;
 }
 
+// A row of the table, varied as the arguments say.
+absl::StatusOr<BenchWorkload> MakeWorkload(const BenchOptions& options,
+                                           const EngineOptions& engine_options) {
+  ASSIGN_OR_RETURN(const BenchWorkload* row, FindBenchWorkload(options.workload));
+  BenchWorkload workload = *row;
+  workload.has_geometric_lengths = options.lengths == "geometric";
+  workload.num_shared_prefix_tokens = static_cast<int32_t>(options.num_shared_prefix_tokens);
+  if (workload.has_geometric_lengths && engine_options.load_format != "dummy") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--lengths geometric needs engine.load_format dummy, which is ",
+                     engine_options.load_format, ": a real model ends its answers itself"));
+  }
+  return workload;
+}
+
 int RunThroughput(const BenchOptions& options, const Config& config, EngineOptions engine_options) {
-  const absl::StatusOr<const BenchWorkload*> workload = FindBenchWorkload(options.workload);
+  absl::StatusOr<BenchWorkload> workload = MakeWorkload(options, engine_options);
   if (!workload.ok()) return Fail(workload.status());
+  if (workload->has_geometric_lengths) {
+    engine_options.dummy_mean_output_tokens = workload->num_output_tokens;
+  }
   Logger logger(LogLevel::kWarning, LogFormat::kText);
   absl::StatusOr<std::shared_ptr<const HardwareProfile>> hardware = HardwareFor(config, logger);
   if (!hardware.ok()) return Fail(hardware.status());
   engine_options.hardware = *std::move(hardware);
-  engine_options.workload = HintFor(**workload);
-  const absl::StatusOr<BenchRun> run = Measure(options, **workload, engine_options, logger);
+  engine_options.workload = HintFor(*workload);
+  const absl::StatusOr<BenchRun> run = Measure(options, *workload, engine_options, logger);
   if (!run.ok()) return Fail(run.status());
   std::cerr << BenchRunSummary(*run);
   std::cout << BenchRunToJson(*run).dump(2) << "\n";

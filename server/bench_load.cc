@@ -51,8 +51,9 @@ bool BenchLoad::is_stopped() const {
 }
 
 int32_t BenchLoad::max_request_tokens() const {
-  return *std::max_element(prompt_lengths_.begin(), prompt_lengths_.end()) +
-         workload_.num_output_tokens;
+  return workload_.num_shared_prefix_tokens +
+         *std::max_element(prompt_lengths_.begin(), prompt_lengths_.end()) +
+         MaxOutputTokens(workload_);
 }
 
 void BenchLoad::OnFinish(GenerateResult result) {

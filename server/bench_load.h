@@ -52,7 +52,7 @@ class BenchLoad final : public TokenSink {
   void WaitForRoom(Engine& engine);
 
   const BenchWorkload& workload_;
-  const std::vector<int32_t> prompt_lengths_;  // by request
+  const std::vector<int32_t> prompt_lengths_;  // by request, as DrawPromptLengths() gives them
   const std::function<void(const Counts&)> on_wait_;
   mutable Mutex mutex_;
   CondVar changed_;

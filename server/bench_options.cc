@@ -18,6 +18,8 @@ std::vector<BenchFlag> ThroughputFlags(BenchOptions* options) {
   return {
       {"--workload", &options->workload},
       {"--requests", &options->num_requests, 1, 10 * kMillion},
+      {"--lengths", &options->lengths},
+      {"--shared-prefix", &options->num_shared_prefix_tokens, 0, kMillion},
       {"--layers", &options->num_layers, 1, 1000},
       {"--trace", &options->trace_file},
       {"--trace-steps", &options->trace_steps, 1, kMaxTraceSteps},
@@ -41,6 +43,10 @@ const char kCommandNames[] = "throughput, link, attention or experts";
 
 absl::Status CheckTogether(const BenchOptions& options) {
   RETURN_IF_ERROR(FindBenchWorkload(options.workload).status());
+  if (options.lengths != "fixed" && options.lengths != "geometric") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--lengths: \"", options.lengths, "\" is not fixed or geometric"));
+  }
   const BenchOptions defaults;
   const bool has_trace_flags =
       options.trace_steps != defaults.trace_steps || options.trace_after != defaults.trace_after;
@@ -55,7 +61,8 @@ absl::Status CheckTogether(const BenchOptions& options) {
 
 const char kBenchHelp[] =
     "usage: moelightd bench throughput [--config FILE] [--set KEY=VALUE]...\n"
-    "                 [--workload NAME] [--requests N] [--layers N] [--steady-steps K]\n"
+    "                 [--workload NAME] [--requests N] [--lengths KIND] [--shared-prefix N]\n"
+    "                 [--layers N] [--steady-steps K]\n"
     "                 [--trace FILE [--trace-steps K] [--trace-after S]]\n"
     "       moelightd bench link [--config FILE] [--set KEY=VALUE]...\n"
     "       moelightd bench attention [--config FILE] [--set KEY=VALUE]... [kernel flags]\n"
@@ -72,8 +79,12 @@ const char kBenchHelp[] =
     "Figures go to stdout as one JSON object, progress and a summary to stderr.\n"
     "\n"
     "  --workload NAME    mtbench (default), reasoning, summarization or long; lengths come from\n"
-    "                     a fixed seed, end of sequence is ignored\n"
+    "                     a fixed seed\n"
     "  --requests N       how many, default 1000\n"
+    "  --lengths KIND     of answers: fixed (default; end of sequence is ignored), or geometric\n"
+    "                     (they end by chance, with the workload's length as the mean and 8 times\n"
+    "                     that as the limit; needs engine.load_format dummy)\n"
+    "  --shared-prefix N  puts the same N tokens before all prompts, default 0\n"
     "  --layers N         cuts the model to its first N layers\n"
     "  --steady-steps K   ends the run after K steps with a full batch\n"
     "  --trace FILE       writes a step trace for chrome://tracing or Perfetto\n"

@@ -19,10 +19,12 @@ struct BenchOptions {
   // Of throughput only:
   std::string workload = "mtbench";  // a row of BenchWorkloads()
   int64_t num_requests = 1000;
-  int64_t num_layers = 0;    // the model is cut to its first layers; 0: whole
-  std::string trace_file;    // empty: no step trace
-  int64_t trace_steps = 16;  // recorded
-  int64_t trace_after = 0;   // steps that pass before
+  std::string lengths = "fixed";         // of answers: fixed or geometric
+  int64_t num_shared_prefix_tokens = 0;  // that all prompts begin with
+  int64_t num_layers = 0;                // the model is cut to its first layers; 0: whole
+  std::string trace_file;                // empty: no step trace
+  int64_t trace_steps = 16;              // recorded
+  int64_t trace_after = 0;               // steps that pass before
   int64_t steady_steps =
       0;  // the run ends after so many steps with a full batch; 0: run to the end
   // Of attention and experts only:

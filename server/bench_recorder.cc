@@ -33,7 +33,12 @@ void Add(const BenchStep& step, BenchSummary* summary) {
   summary->step_seconds += stats.step_us * kSecondsPerMicrosecond;
   summary->engine_seconds += stats.wall_us * kSecondsPerMicrosecond;
   summary->predicted_seconds += stats.predicted_wall_us * kSecondsPerMicrosecond;
-  summary->num_generated_tokens += stats.num_sequences;
+  summary->num_sequences += stats.num_sequences;
+  summary->num_generated_tokens += stats.num_generated_tokens;
+  summary->num_preempted_sequences += stats.num_preempted_sequences;
+  summary->num_recomputed_tokens += stats.num_recomputed_tokens;
+  summary->num_shared_prompt_tokens += stats.num_shared_prompt_tokens;
+  summary->kv_page_share_mean += step.kv_page_share;
   summary->num_prompt_tokens += stats.num_prefill_tokens;
   for (int lane = 0; lane < kNumLanes; ++lane) {
     summary->lane_busy_us[lane] += stats.lane_busy_us[lane];
@@ -61,6 +66,7 @@ BenchSummary SummarizeSteps(absl::Span<const BenchStep> steps, BenchWindow windo
     step_us.push_back(step.stats.step_us);
   }
   if (step_us.empty()) return summary;
+  summary.kv_page_share_mean /= static_cast<double>(summary.num_steps);
   std::sort(step_us.begin(), step_us.end());
   summary.step_us_mean = summary.step_seconds / kSecondsPerMicrosecond / summary.num_steps;
   summary.step_us_p50 = Percentile(step_us, 0.50);
@@ -68,10 +74,17 @@ BenchSummary SummarizeSteps(absl::Span<const BenchStep> steps, BenchWindow windo
   return summary;
 }
 
-void BenchRecorder::Begin(std::function<void(const Totals&)> on_step) {
+void BenchRecorder::Begin(std::function<double()> kv_page_share,
+                          std::function<void(const Totals&)> on_step) {
   on_step_ = std::move(on_step);
   MutexLock lock(&mutex_);
+  kv_page_share_ = std::move(kv_page_share);
   last_time_ = Clock::now();
+}
+
+void BenchRecorder::EndSampling() {
+  MutexLock lock(&mutex_);
+  kv_page_share_ = nullptr;
 }
 
 void BenchRecorder::OnStep(const StepStats& stats) {
@@ -79,10 +92,12 @@ void BenchRecorder::OnStep(const StepStats& stats) {
   Totals totals;
   {
     MutexLock lock(&mutex_);
-    steps_.push_back({stats, std::chrono::duration<double>(now - last_time_).count()});
+    const double kv_page_share = kv_page_share_ ? kv_page_share_() : 0;
+    steps_.push_back(
+        {stats, std::chrono::duration<double>(now - last_time_).count(), kv_page_share});
     last_time_ = now;
     ++totals_.num_steps;
-    totals_.num_generated_tokens += stats.num_sequences;
+    totals_.num_generated_tokens += stats.num_generated_tokens;
     if (stats.num_sequences > totals_.peak_sequences) {
       totals_.peak_sequences = stats.num_sequences;
       totals_.num_full_steps = 1;

@@ -21,7 +21,8 @@ namespace moelight {
 
 struct BenchStep {
   StepStats stats;
-  double wall_seconds = 0;  // since the step before it, or the begin of the run
+  double wall_seconds = 0;   // since the step before it, or the begin of the run
+  double kv_page_share = 0;  // of all KV pages, in use after it
 };
 
 // Which steps a figure is about.
@@ -39,8 +40,13 @@ struct BenchSummary {
   double engine_seconds = 0;     // from the choice of a batch to its last token sampled
   double predicted_seconds = 0;  // for the same; 0: no hardware profile
   std::array<double, kNumLanes> predicted_lane_us = {};  // by Lane
+  int64_t num_sequences = 0;
   int64_t num_generated_tokens = 0;
   int64_t num_prompt_tokens = 0;
+  int64_t num_preempted_sequences = 0;
+  int64_t num_recomputed_tokens = 0;
+  int64_t num_shared_prompt_tokens = 0;
+  double kv_page_share_mean = 0;
   double step_us_mean = 0;
   double step_us_p50 = 0;
   double step_us_p95 = 0;
@@ -67,8 +73,11 @@ class BenchRecorder final : public EngineObserver {
     int64_t num_full_steps = 0;
   };
 
-  // The run begins now. `on_step` (may be null) is called after every step on the engine's thread.
-  void Begin(std::function<void(const Totals&)> on_step);
+  // The run begins now. Both (may be null) are called for every step on the engine's thread:
+  // `kv_page_share` tells how many of the KV pages are in use, `on_step` comes after it was kept.
+  void Begin(std::function<double()> kv_page_share, std::function<void(const Totals&)> on_step);
+  // `kv_page_share` is not called any more. Call before what it asks goes away.
+  void EndSampling();
 
   void OnStep(const StepStats& stats) override;
   void OnRequestFinished(const GenerateResult&, const RequestStats&) override {}
@@ -81,6 +90,7 @@ class BenchRecorder final : public EngineObserver {
 
   std::function<void(const Totals&)> on_step_;  // set before the first step
   mutable Mutex mutex_;
+  std::function<double()> kv_page_share_ ABSL_GUARDED_BY(mutex_);
   Clock::time_point last_time_ ABSL_GUARDED_BY(mutex_);
   Totals totals_ ABSL_GUARDED_BY(mutex_);
   std::vector<BenchStep> steps_ ABSL_GUARDED_BY(mutex_);

@@ -92,9 +92,13 @@ ordered_json SummaryToJson(const BenchSummary& summary, const LinkRates::Row* ro
       {"steps", summary.num_steps},
       {"seconds", summary.wall_seconds},
       {"step_seconds", summary.step_seconds},
-      {"sequences", Ratio(summary.num_generated_tokens, summary.num_steps)},
+      {"sequences", Ratio(summary.num_sequences, summary.num_steps)},
       {"generated_tokens", summary.num_generated_tokens},
       {"prompt_tokens", summary.num_prompt_tokens},
+      {"preempted_sequences", summary.num_preempted_sequences},
+      {"recomputed_tokens", summary.num_recomputed_tokens},
+      {"shared_prompt_tokens", summary.num_shared_prompt_tokens},
+      {"kv_page_share", summary.kv_page_share_mean},
       {"generated_tokens_per_s", GeneratedPerSecond(summary)},
       {"prompt_tokens_per_s", Ratio(summary.num_prompt_tokens, summary.wall_seconds)},
       {"step_us",
@@ -181,6 +185,16 @@ std::string WindowLine(const char* name, const BenchSummary& summary) {
       summary.num_steps, summary.step_us_mean * kMillisecondsPerMicrosecond,
       summary.step_us_p50 * kMillisecondsPerMicrosecond,
       summary.step_us_p95 * kMillisecondsPerMicrosecond);
+}
+
+// Of memory, the batch fills as much as its sequences hold pages: the share of the most that would
+// ever fit.
+std::string BatchLine(const BenchSummary& whole, const BenchSummary& steady) {
+  return absl::StrFormat(
+      "  batch        %.1f sequences and %.1f %% of the KV pages in full steps; %d preempted, %d "
+      "tokens computed again, %d prompt tokens shared\n",
+      Ratio(steady.num_sequences, steady.num_steps), kPercent * steady.kv_page_share_mean,
+      whole.num_preempted_sequences, whole.num_recomputed_tokens, whole.num_shared_prompt_tokens);
 }
 
 std::string LaneLine(const BenchSummary& summary) {
@@ -285,6 +299,8 @@ ordered_json BenchRunToJson(const BenchRun& run) {
   return {
       {"benchmark", "throughput"},
       {"workload", run.workload},
+      {"lengths", run.lengths},
+      {"shared_prefix_tokens", run.num_shared_prefix_tokens},
       {"requests", run.num_requests},
       {"succeeded", run.num_succeeded},
       {"failed", run.num_failed},
@@ -320,13 +336,15 @@ std::string BenchRunSummary(const BenchRun& run) {
   const BenchSummary& detailed = decode.num_steps > 0 ? decode : steady;
   const LinkRates::Row* roof = RoofOfLink(run.link);
   return absl::StrCat(
-      absl::StrFormat("%s: %d of %d requests%s, %d generated and %d prompt tokens in %.2f s\n",
-                      run.workload, run.num_succeeded, run.num_requests,
-                      run.stopped_early ? " (stopped early)" : "", run.num_generated_tokens,
-                      run.num_prompt_tokens, run.seconds),
+      absl::StrFormat(
+          "%s: %d of %d requests%s, %d generated and %d prompt tokens in %.2f s, %.1f generated "
+          "tok/s\n",
+          run.workload, run.num_succeeded, run.num_requests,
+          run.stopped_early ? " (stopped early)" : "", run.num_generated_tokens,
+          run.num_prompt_tokens, run.seconds, Ratio(run.num_generated_tokens, run.seconds)),
       WindowLine("whole run", whole), WindowLine("full batch", steady),
-      WindowLine("decode only", decode), LaneLine(detailed), BoundsLine(detailed),
-      LinkLine(detailed, roof), PlanLines(run));
+      WindowLine("decode only", decode), BatchLine(whole, steady), LaneLine(detailed),
+      BoundsLine(detailed), LinkLine(detailed, roof), PlanLines(run));
 }
 
 }  // namespace moelight

@@ -19,6 +19,8 @@ namespace moelight {
 
 struct BenchRun {
   std::string workload;
+  std::string lengths = "fixed";  // of answers: fixed or geometric
+  int64_t num_shared_prefix_tokens = 0;
   int64_t num_requests = 0;
   int64_t num_succeeded = 0;
   int64_t num_failed = 0;

@@ -15,6 +15,9 @@ namespace moelight {
 namespace {
 
 constexpr uint64_t kSeed = 20240617;  // any number, but always the same
+constexpr char kGroupName[] = "bench";
+// Times the mean: 3 answers in 10,000 would be longer.
+constexpr int32_t kLongestGeometric = 8;
 
 // Mean, maximum and output of the MoE-Lightning paper's workloads. The spread leaves a few percent
 // of the prompts at the maximum where mean and maximum are near, as in the data sets.
@@ -58,8 +61,14 @@ absl::StatusOr<const BenchWorkload*> FindBenchWorkload(absl::string_view name) {
 }
 
 WorkloadHint HintFor(const BenchWorkload& workload) {
-  return {static_cast<int32_t>(std::lround(workload.mean_prompt_tokens)),
-          workload.max_prompt_tokens, workload.num_output_tokens};
+  const int32_t prefix = workload.num_shared_prefix_tokens;
+  return {prefix + static_cast<int32_t>(std::lround(workload.mean_prompt_tokens)),
+          prefix + workload.max_prompt_tokens, workload.num_output_tokens};
+}
+
+int32_t MaxOutputTokens(const BenchWorkload& workload) {
+  return workload.has_geometric_lengths ? kLongestGeometric * workload.num_output_tokens
+                                        : workload.num_output_tokens;
 }
 
 std::vector<int32_t> DrawPromptLengths(const BenchWorkload& workload, int64_t num_requests) {
@@ -84,14 +93,22 @@ std::vector<int32_t> DrawPromptLengths(const BenchWorkload& workload, int64_t nu
 
 GenerateRequest MakeBenchRequest(const BenchWorkload& workload, int64_t index,
                                  int32_t num_prompt_tokens, int32_t vocab_size) {
-  std::mt19937_64 random(kSeed + 1 + index);
-  std::vector<TokenId> prompt(num_prompt_tokens);
-  for (TokenId& token : prompt) token = static_cast<TokenId>(random() % vocab_size);
+  std::vector<TokenId> prompt;
+  const auto draw = [&](uint64_t seed, int32_t num_tokens) {
+    std::mt19937_64 random(seed);
+    for (int32_t i = 0; i < num_tokens; ++i) {
+      prompt.push_back(static_cast<TokenId>(random() % vocab_size));
+    }
+  };
+  draw(kSeed, workload.num_shared_prefix_tokens);
+  draw(kSeed + 1 + index, num_prompt_tokens);
   GenerateRequest request;
   request.input = std::move(prompt);
   request.sampling.temperature = 0;
-  request.sampling.max_tokens = workload.num_output_tokens;
-  request.sampling.ignore_eos = true;
+  request.sampling.max_tokens = MaxOutputTokens(workload);
+  request.sampling.ignore_eos = !workload.has_geometric_lengths;
+  request.group.client = kGroupName;
+  request.group.job = kGroupName;
   return request;
 }
 

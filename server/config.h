@@ -45,6 +45,7 @@ struct Config {
   bool allow_insecure = false;  // listen on other addresses than loopback without TLS
   TlsOptions tls;
   RpcLimits rpc_limits;
+  std::string client_weights;  // as ClientWeights::Parse() reads it
 
   std::string store_path = "moelight-data";
   int64_t store_retention_seconds = 7 * 24 * 3600;

@@ -9,6 +9,7 @@
 
 #include <absl/strings/str_cat.h>
 
+#include "server/client_weights.h"
 #include "server/config_values.h"
 
 namespace moelight {
@@ -59,6 +60,11 @@ void CheckTls(const Config& config, const Report& report) {
       report(row.key, absl::StrCat("\"", row.file, "\" is not a file that can be read"));
     }
   }
+}
+
+void CheckClientWeights(const Config& config, const Report& report) {
+  const absl::Status status = ClientWeights::Parse(config.client_weights).status();
+  if (!status.ok()) report("server.client_weights", std::string(status.message()));
 }
 
 void CheckLimits(const Config& config, const Report& report) {
@@ -146,6 +152,7 @@ void CheckEngine(const Config& config, const Report& report) {
 void CheckConfig(const Config& config, const Report& report) {
   CheckListen(config, report);
   CheckTls(config, report);
+  CheckClientWeights(config, report);
   CheckLimits(config, report);
   CheckEngine(config, report);
 }

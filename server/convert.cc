@@ -222,6 +222,7 @@ v1::Usage ToUsage(const GenerateResult& result) {
   int64_t completion_tokens = 0;
   for (const Choice& choice : result.choices) completion_tokens += choice.tokens.size();
   usage.set_completion_tokens(completion_tokens);
+  usage.set_shared_prompt_tokens(result.num_shared_prompt_tokens);
   return usage;
 }
 

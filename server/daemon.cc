@@ -19,16 +19,21 @@ AdmissionOptions MakeAdmissionOptions(const Config& config, Metrics& metrics) {
   AdmissionOptions options;
   options.row_bytes = config.store_limits.row_bytes;
   options.append_buffer = config.rpc_limits.append_buffer;
+  options.expected_output_tokens = config.engine.workload.num_output_tokens;
   options.on_reject = [&metrics](absl::string_view reason) { metrics.CountRejected(reason); };
   return options;
 }
 
 // Passes measurements on, and a failure of the device to who can end the process.
-class DeviceWatch final : public EngineObserver {
+class EngineWatch final : public EngineObserver {
  public:
-  DeviceWatch(EngineObserver& metrics, std::function<void(absl::Status)> on_failure)
-      : metrics_(metrics), on_failure_(std::move(on_failure)) {}
-  void OnStep(const StepStats& stats) override { metrics_.OnStep(stats); }
+  EngineWatch(EngineObserver& metrics, ThroughputMeter& throughput,
+              std::function<void(absl::Status)> on_failure)
+      : metrics_(metrics), throughput_(throughput), on_failure_(std::move(on_failure)) {}
+  void OnStep(const StepStats& stats) override {
+    metrics_.OnStep(stats);
+    throughput_.OnStep(stats);
+  }
   void OnRequestFinished(const GenerateResult& result, const RequestStats& stats) override {
     metrics_.OnRequestFinished(result, stats);
   }
@@ -38,6 +43,7 @@ class DeviceWatch final : public EngineObserver {
 
  private:
   EngineObserver& metrics_;
+  ThroughputMeter& throughput_;
   const std::function<void(absl::Status)> on_failure_;
 };
 
@@ -46,7 +52,7 @@ class DeviceWatch final : public EngineObserver {
 Daemon::Daemon(DaemonOptions options)
     : options_(std::move(options)),
       metrics_(std::make_shared<Metrics>(options_.version)),
-      observer_(std::make_unique<DeviceWatch>(*metrics_, options_.on_device_failure)),
+      observer_(std::make_unique<EngineWatch>(*metrics_, throughput_, options_.on_device_failure)),
       admission_(MakeAdmissionOptions(options_.config, *metrics_)) {}
 
 Daemon::~Daemon() { Stop(); }
@@ -63,6 +69,7 @@ absl::Status Daemon::OpenStore() {
   JobStoreOptions store_options;
   store_options.path = config.store_path;
   store_options.limits = config.store_limits;
+  ASSIGN_OR_RETURN(store_options.client_weights, ClientWeights::Parse(config.client_weights));
   store_options.retention_seconds = config.store_retention_seconds;
   store_options.max_queued_mutation_bytes = config.rpc_limits.append_buffer * 2 + kStoreQueueSlack;
   store_options.on_fatal = options_.on_store_failure;
@@ -78,8 +85,8 @@ absl::Status Daemon::Listen() {
   const Config& config = options_.config;
   Logger& logger = options_.logger;
   batch_job_service_ = std::make_unique<BatchJobServiceImpl>(
-      BatchJobServiceOptions{*store_, admission_, logger, config.rpc_limits.append_messages,
-                             config.rpc_limits.results_message});
+      BatchJobServiceOptions{*store_, admission_, throughput_, logger,
+                             config.rpc_limits.append_messages, config.rpc_limits.results_message});
   inference_service_ = std::make_unique<InferenceServiceImpl>(
       InferenceServiceOptions{admission_, logger, config.rpc_limits.stream_buffer});
   admin_service_ = std::make_unique<AdminServiceImpl>(AdminServiceOptions{
@@ -114,12 +121,15 @@ absl::Status Daemon::LoadModel() {
   }
   DispatcherOptions dispatcher_options;
   dispatcher_options.max_rows_in_flight = rows_in_flight;
+  ASSIGN_OR_RETURN(dispatcher_options.client_weights,
+                   ClientWeights::Parse(options_.config.client_weights));
   // Levels() reads both pointers on the metrics' threads, so they change between two scrapes.
   metrics_->SetSource(nullptr);
   engine_ = std::move(engine);
   dispatcher_ = Dispatcher::Start(dispatcher_options, *store_, *engine_, options_.logger);
   metrics_->SetSource([this]() { return Levels(); });
   metrics_->SetEngine(engine_->model(), engine_->plan());
+  throughput_.SetPlan(engine_->plan());
   admission_.StartServing(*engine_);
   rpc_server_->SetServing(admission_.phase() == Phase::kServing);
   options_.logger.Info("ready", {{"model", engine_->model().name},

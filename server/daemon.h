@@ -27,6 +27,7 @@
 #include "server/job_store.h"
 #include "server/metrics.h"
 #include "server/rpc_server.h"
+#include "server/throughput_meter.h"
 
 namespace moelight {
 
@@ -76,6 +77,7 @@ class Daemon {
   const DaemonOptions options_;
   // In the order in which they depend on each other.
   const std::shared_ptr<Metrics> metrics_;
+  ThroughputMeter throughput_;
   const std::unique_ptr<EngineObserver> observer_;
   Admission admission_;
   std::unique_ptr<JobStore> store_;

@@ -23,11 +23,11 @@ constexpr std::chrono::seconds kStopPatience{4};
 // many groups to try as rows in the group that crashes again.
 constexpr int64_t kSuspectsTogether = 32;
 
-// New rows are fetched when this share of the places is free: enough left for the engine to work
-// on while the disk answers, and a read of a chunk serves many rows.
-constexpr int64_t kRefillFraction = 8;
+// New rows are fetched when this share of the places is free: a read of a chunk and a commit serve
+// many rows, and a job that is more urgent than those in the engine does not wait long for a place.
+constexpr int64_t kRefillFraction = 32;
 
-// Jobs whose default sampling is kept at hand.
+// Jobs of which is kept at hand what their rows have in common.
 constexpr size_t kMaxKnownJobs = 64;
 
 bool WasCancelled(const GenerateResult& result) {
@@ -66,6 +66,11 @@ class RowDispatcher : public Dispatcher {
     std::string custom_id;
     bool job_is_ending = false;  // and the engine was told to cancel
   };
+  // What the rows of a job have in common.
+  struct JobTraits {
+    v1::SamplingParams default_sampling;
+    RequestGroup group;
+  };
 
   void Run();
   void Stop();
@@ -81,7 +86,7 @@ class RowDispatcher : public Dispatcher {
   void SubmitReady();
   // False if the engine is full and the row must wait.
   bool SubmitRow(const PendingRow& row);
-  const v1::SamplingParams& DefaultsOf(const std::string& job_id);
+  const JobTraits& TraitsOf(const std::string& job_id);
   void Record(const RowKey& key, v1::BatchResult result);
   void RecordError(const RowKey& key, const std::string& custom_id, const absl::Status& error);
 
@@ -111,7 +116,7 @@ class RowDispatcher : public Dispatcher {
   bool engine_full_ = false;
   bool draining_ = false;
   std::function<void()> drained_;
-  absl::flat_hash_map<std::string, v1::SamplingParams> defaults_;  // by job
+  absl::flat_hash_map<std::string, JobTraits> traits_;  // by job
 
   std::thread thread_;
 };
@@ -286,13 +291,15 @@ bool RowDispatcher::SubmitRow(const PendingRow& row) {
     RecordError(key, custom_id, row.status);
     return true;
   }
+  const JobTraits& job = TraitsOf(row.job_id);
   absl::StatusOr<GenerateRequest> request = ToGenerateRequest(
-      row.request.prompt(), MergeSampling(row.request.sampling(), DefaultsOf(row.job_id)),
+      row.request.prompt(), MergeSampling(row.request.sampling(), job.default_sampling),
       engine_.model().vocab_size);
   if (!request.ok()) {
     RecordError(key, custom_id, request.status());
     return true;
   }
+  request->group = job.group;
   auto sink = std::make_unique<RowSink>(key, mailbox_);
   const absl::StatusOr<RequestId> id = engine_.Submit(*std::move(request), sink.get());
   if (id.ok()) {
@@ -306,16 +313,18 @@ bool RowDispatcher::SubmitRow(const PendingRow& row) {
   return true;
 }
 
-const v1::SamplingParams& RowDispatcher::DefaultsOf(const std::string& job_id) {
-  const auto known = defaults_.find(job_id);
-  if (known != defaults_.end()) return known->second;
-  if (defaults_.size() >= kMaxKnownJobs) defaults_.clear();
-  v1::SamplingParams& defaults = defaults_[job_id];
+const RowDispatcher::JobTraits& RowDispatcher::TraitsOf(const std::string& job_id) {
+  const auto known = traits_.find(job_id);
+  if (known != traits_.end()) return known->second;
+  if (traits_.size() >= kMaxKnownJobs) traits_.clear();
+  JobTraits& traits = traits_[job_id];
   // A job is not removed while it has rows in flight.
   if (absl::StatusOr<v1::BatchJob> job = store_.Get(job_id); job.ok()) {
-    defaults = std::move(*job->mutable_default_sampling());
+    traits.group = {job->client(), static_cast<double>(options_.client_weights.of(job->client())),
+                    job->priority(), job_id};
+    traits.default_sampling = std::move(*job->mutable_default_sampling());
   }
-  return defaults;
+  return traits;
 }
 
 void RowDispatcher::Record(const RowKey& key, v1::BatchResult result) {

@@ -19,12 +19,14 @@
 
 #include "engine/base/logger.h"
 #include "engine/engine.h"
+#include "server/client_weights.h"
 #include "server/job_store.h"
 
 namespace moelight {
 
 struct DispatcherOptions {
   int64_t max_rows_in_flight = 1024;  // in the engine, waiting or running
+  ClientWeights client_weights = {};
 };
 
 class Dispatcher {

@@ -63,6 +63,7 @@ std::vector<EncodedRow> EncodeRows(int64_t first_row, const std::vector<AppendRo
   for (size_t i = 0; i < rows.size(); ++i) {
     encoded[i].request = SerializeDeterministic(rows[i].request);
     encoded[i].prompt_tokens = rows[i].estimated_prompt_tokens;
+    encoded[i].output_tokens = rows[i].estimated_output_tokens;
     if (rows[i].refusal.code() != 0) {
       v1::BatchResult result;
       result.set_row(first_row + static_cast<int64_t>(i));
@@ -79,7 +80,7 @@ std::vector<EncodedRow> EncodeRows(int64_t first_row, const std::vector<AppendRo
 class DiskJobStore : public JobStore {
  public:
   DiskJobStore(JobStoreOptions options, Logger& logger)
-      : options_(std::move(options)), logger_(logger) {}
+      : options_(std::move(options)), logger_(logger), board_(options_.client_weights) {}
 
   absl::Status Init();
 
@@ -103,10 +104,11 @@ class DiskJobStore : public JobStore {
         std::move(done));
   }
 
-  void Seal(const std::string& job_id, int64_t expected_rows,
+  void Seal(const std::string& job_id, int64_t expected_rows, double tokens_per_s,
             StoreDone<v1::BatchJob> done) override {
     Submit<v1::BatchJob>(
-        0, [=](Ledger& ledger) { return ledger.Seal(job_id, expected_rows); }, std::move(done));
+        0, [=](Ledger& ledger) { return ledger.Seal(job_id, expected_rows, tokens_per_s); },
+        std::move(done));
   }
 
   void Cancel(const std::string& job_id, StoreDone<v1::BatchJob> done) override {
@@ -138,6 +140,7 @@ class DiskJobStore : public JobStore {
     finished->error_code = result.error().code();
     finished->prompt_tokens = result.usage().prompt_tokens();
     finished->generated_tokens = result.usage().completion_tokens();
+    finished->shared_prompt_tokens = result.usage().shared_prompt_tokens();
     finished->payload = result.SerializeAsString();
     const int64_t bytes = static_cast<int64_t>(finished->payload.size());
     Submit<bool>(
@@ -181,7 +184,7 @@ class DiskJobStore : public JobStore {
                                                                    const absl::Status& open) {
       if (!open.ok()) return done(open);
       absl::StatusOr<std::vector<PendingRow>> rows =
-          pending_rows_.Next(board_.PlanPending(max_rows), max_rows, connection);
+          ReadPendingRows(board_.PlanPending(max_rows), connection);
       // Rows that cannot be read would silently never run.
       if (!rows.ok()) ReportFatal(rows.status());
       done(std::move(rows));
@@ -211,7 +214,6 @@ class DiskJobStore : public JobStore {
   std::once_flag fatal_once_;
   JobBoard board_;
   Subscriptions subscriptions_;
-  PendingRows pending_rows_;  // the pending reader's
   // In this order: readers go before the writer's connection, which closes the WAL; the lock goes
   // last.
   std::unique_ptr<FolderLock> lock_;
@@ -234,6 +236,7 @@ absl::Status DiskJobStore::Init() {
   ASSIGN_OR_RETURN(const int64_t crash_id, FindCrashMarker(options_.path));
   LedgerOptions ledger_options;
   ledger_options.limits = options_.limits;
+  ledger_options.client_weights = options_.client_weights;
   if (options_.retention_seconds > 0) {
     ledger_options.retention = absl::Seconds(options_.retention_seconds);
   }

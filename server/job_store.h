@@ -35,6 +35,7 @@
 
 #include "engine/base/logger.h"
 #include "moelight/v1/batch_job.pb.h"
+#include "server/client_weights.h"
 
 namespace moelight {
 
@@ -51,6 +52,7 @@ struct JobStoreLimits {
 struct JobStoreOptions {
   std::string path;  // folder, created if absent
   JobStoreLimits limits;
+  ClientWeights client_weights;
   int64_t retention_seconds = 7 * 24 * 3600;  // ended jobs are removed after this; 0: kept
   int32_t max_queued_mutations = 4096;
   int64_t max_queued_mutation_bytes = 32 << 20;   // bounds memory while rows stream in
@@ -78,6 +80,7 @@ struct AppendRow {
   moelight::v1::BatchRequest request;
   int64_t estimated_prompt_tokens = 0;
   google::rpc::Status refusal;  // code 0: runs
+  int64_t estimated_output_tokens = 0;
 };
 
 struct AppendOutcome {
@@ -104,8 +107,9 @@ class JobStore {
   // Rows from `first_row` on. Repeats of stored rows are recognised and skipped if equal.
   virtual void Append(const std::string& job_id, int64_t first_row, std::vector<AppendRow> rows,
                       StoreDone<AppendOutcome> done) = 0;
+  // The job's end is estimated from `tokens_per_s`, of prompts and answers together; 0: not known.
   virtual void Seal(const std::string& job_id, int64_t expected_rows /* -1: any */,
-                    StoreDone<moelight::v1::BatchJob> done) = 0;
+                    double tokens_per_s, StoreDone<moelight::v1::BatchJob> done) = 0;
   // To CANCELLING, or CANCELLED if nothing is in flight. Rows not in flight get their CANCELLED
   // records in bounded transactions.
   virtual void Cancel(const std::string& job_id, StoreDone<moelight::v1::BatchJob> done) = 0;
@@ -144,8 +148,11 @@ class JobStore {
   virtual void ReadResults(const std::string& job_id, int64_t cursor, int64_t max_bytes,
                            StoreDone<ResultsPage> done) = 0;
   // Up to `max_rows` rows (and a few MiB) of runnable jobs that have no record and are not in
-  // flight: first the rows that were in flight when the process last ended, then the oldest sealed
-  // job first; rows in order. Never refused for a full queue; one call at a time.
+  // flight: first the rows that were in flight when the process last ended, then those of the jobs
+  // of highest priority. Among jobs of equal priority, so many that rows in flight are in
+  // proportion to the clients' weights, and of each client the job first that expires first, then
+  // the one sealed first. Rows of a job in order. Never refused for a full queue; one call at a
+  // time.
   virtual void NextPending(int64_t max_rows, StoreDone<std::vector<PendingRow>> done) = 0;
 
   // `changed` is called on the writer thread after each commit that changed or removed the job (any

@@ -139,6 +139,9 @@ void Metrics::OnStep(const StepStats& stats) {
           .Increment(stall_us * kSecondsPerMicrosecond);
     }
   }
+  CounterOf("moelight_preempted_sequences_total").Increment(stats.num_preempted_sequences);
+  CounterOf("moelight_recomputed_tokens_total").Increment(stats.num_recomputed_tokens);
+  CounterOf("moelight_shared_prompt_tokens_total").Increment(stats.num_shared_prompt_tokens);
   CounterOf("moelight_transfer_bytes_total", {"h2d"}).Increment(stats.h2d_bytes);
   CounterOf("moelight_transfer_bytes_total", {"d2h"}).Increment(stats.d2h_bytes);
   MutexLock lock(&mutex_);

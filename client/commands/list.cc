@@ -32,14 +32,16 @@ std::vector<std::string> TableRow(const v1::BatchJob& job) {
           WithCommas(job.num_failed() + job.num_cancelled()),
           WithCommas(job.generated_tokens()),
           LocalTime(job.create_time()),
+          absl::StrCat(job.priority()),
+          job.client(),
           job.display_name()};
 }
 
 absl::StatusOr<ExitCode> Run(CommandContext& context) {
   ASSIGN_OR_RETURN(v1::ListBatchJobsRequest request, MakeRequest(context.args));
   ASSIGN_OR_RETURN(int64_t left, context.args.GetInt("limit", 50, 1, 1'000'000));
-  std::vector<std::vector<std::string>> table = {
-      {"JOB", "STATE", "ROWS", "ANSWERED", "FAILED", "TOKENS", "CREATED", "NAME"}};
+  std::vector<std::vector<std::string>> table = {{"JOB", "STATE", "ROWS", "ANSWERED", "FAILED",
+                                                  "TOKENS", "CREATED", "PRIO", "CLIENT", "NAME"}};
   bool more = true;
   while (more && left > 0) {
     request.set_page_size(static_cast<int32_t>(std::min(left, kMaxPageSize)));

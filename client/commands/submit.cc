@@ -23,6 +23,8 @@ constexpr char kRowBytesLimit[] = "server.limits.row_bytes";
 constexpr char kMessageBytesLimit[] = "server.limits.message_bytes";
 constexpr int64_t kMessageOverheadBytes = 1024;
 
+constexpr int64_t kMaxPriority = 100;  // of the protocol
+
 // One run of the command.
 class Submit {
  public:
@@ -117,10 +119,14 @@ class Submit {
   absl::StatusOr<v1::BatchJob> CreateJob() {
     v1::BatchJob job;
     job.set_display_name(context_.args.Get("job-name").value_or(""));
+    job.set_client(context_.args.Get("client").value_or(""));
+    ASSIGN_OR_RETURN(const int64_t priority,
+                     context_.args.GetInt("priority", 0, -kMaxPriority, kMaxPriority));
+    job.set_priority(static_cast<int32_t>(priority));
     if (sampling_.ByteSizeLong() > 0) *job.mutable_default_sampling() = sampling_;
     constexpr int64_t kMaxExpirySeconds = int64_t{10} * 365 * 24 * 3600;
     ASSIGN_OR_RETURN(const int64_t expiry,
-                     context_.args.GetInt("expire-after", 0, 1, kMaxExpirySeconds));
+                     context_.args.GetSeconds("expire-after", kMaxExpirySeconds));
     if (expiry > 0) {
       job.mutable_expire_time()->set_seconds(absl::ToUnixSeconds(absl::Now()) + expiry);
     }
@@ -194,6 +200,12 @@ class Submit {
       environment_.err << ", " << WithCommas(submission_->num_bad_lines()) << " bad lines left out";
     }
     environment_.err << "\n";
+    if (job.deadline_unreachable()) {
+      environment_.err << "warning: the job is expected to end at "
+                       << LocalTime(job.estimated_end_time()) << " and expires at "
+                       << LocalTime(job.expire_time())
+                       << "; rows that are not done by then end without an answer\n";
+    }
     // On standard output it is what scripts want: JOB=$(moelight submit FILE).
     (LinesOnStdout() ? environment_.err : environment_.out) << job.job_id() << std::endl;
   }
@@ -271,7 +283,10 @@ Command SubmitCommand() {
             "with --wait: write output lines to OUT, \"-\" for standard output"},
            {"job-name", '\0', "NAME", "a name for people"},
            {"label", '\0', "KEY=VALUE", "a label; may be repeated"},
-           {"expire-after", '\0', "SECONDS", "end the job then, done or not"},
+           {"client", '\0', "NAME", "whom the job is accounted to; clients share the machine"},
+           {"priority", '\0', "N", "before all jobs with a lower one, -100 to 100; default 0"},
+           {"expire-after", '\0', "DURATION",
+            "end the job then, done or not: 90s, 15m, 12h, 7d; without a unit seconds"},
            {"resume", '\0', "JOB", "go on filling a job whose submission broke off"}}),
       .min_positionals = 1,
       .max_positionals = 1,

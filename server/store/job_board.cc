@@ -7,6 +7,7 @@
 #include <absl/strings/str_cat.h>
 
 #include "engine/base/status_macros.h"
+#include "server/store/fair_shares.h"
 
 namespace moelight {
 namespace {
@@ -14,10 +15,8 @@ namespace {
 constexpr int32_t kDefaultPageSize = 50;
 constexpr int32_t kMaxPageSize = 1000;
 
-int64_t NumToHandOut(const JobSnapshot& snapshot) {
-  if (!snapshot.runnable) return 0;
-  return snapshot.job.num_rows() - snapshot.next_row +
-         static_cast<int64_t>(snapshot.requeued.size());
+bool HasRowsToHandOut(const JobSnapshot& snapshot) {
+  return snapshot.runnable && (snapshot.num_waiting() > 0 || !snapshot.requeued.empty());
 }
 
 // A page token is the serial of the last job of the page before.
@@ -36,6 +35,10 @@ void JobBoard::Count(const JobSnapshot& snapshot, int64_t sign) {
   jobs_by_state_[snapshot.job.state()] += sign;
   queued_rows_ += sign * snapshot.queued_rows;
   queued_tokens_ += sign * snapshot.queued_tokens;
+  if (snapshot.num_in_flight == 0) return;
+  const auto held = in_flight_by_client_.emplace(snapshot.job.client(), 0).first;
+  held->second += sign * snapshot.num_in_flight;
+  if (held->second == 0) in_flight_by_client_.erase(held);
 }
 
 void JobBoard::Remove(const JobSnapshot& snapshot) {
@@ -51,7 +54,7 @@ void JobBoard::Remove(const JobSnapshot& snapshot) {
 
 void JobBoard::Insert(JobSnapshotPtr snapshot) {
   Count(*snapshot, +1);
-  if (NumToHandOut(*snapshot) > 0) by_seal_order_[snapshot->seal_order] = snapshot;
+  if (HasRowsToHandOut(*snapshot)) by_seal_order_[snapshot->seal_order] = snapshot;
   if (snapshot->job.state() == v1::BatchJob::STATE_CANCELLING) {
     ending_.insert(snapshot->job.job_id());
   }
@@ -121,15 +124,29 @@ std::vector<std::string> JobBoard::EndingJobs() const {
   return {ending_.begin(), ending_.end()};
 }
 
-std::vector<JobSnapshotPtr> JobBoard::PlanPending(int64_t max_rows) const {
-  MutexLock lock(&mutex_);
-  std::vector<JobSnapshotPtr> plan;
-  // All jobs with requeued rows come along, because those rows go first.
-  int64_t num_rows = 0;
-  for (const auto& [seal_order, snapshot] : by_seal_order_) {
-    if (num_rows >= max_rows && snapshot->requeued.empty()) continue;
-    num_rows += NumToHandOut(*snapshot);
-    plan.push_back(snapshot);
+PendingPlan JobBoard::PlanPending(int64_t max_rows) const {
+  std::vector<JobSnapshotPtr> jobs;
+  absl::flat_hash_map<std::string, int64_t> in_flight_by_client;
+  {
+    MutexLock lock(&mutex_);
+    jobs.reserve(by_seal_order_.size());
+    for (const auto& [seal_order, snapshot] : by_seal_order_) jobs.push_back(snapshot);
+    in_flight_by_client = in_flight_by_client_;
+  }
+  PendingPlan plan;
+  absl::flat_hash_map<absl::string_view, int64_t> held(in_flight_by_client.begin(),
+                                                       in_flight_by_client.end());
+  std::vector<WaitingJob> waiting;
+  waiting.reserve(jobs.size());
+  for (const JobSnapshotPtr& job : jobs) {
+    const int64_t num_requeued = std::min(max_rows, static_cast<int64_t>(job->requeued.size()));
+    if (num_requeued > 0) plan.requeued.push_back({job, num_requeued});
+    max_rows -= num_requeued;
+    held[job->job.client()] += num_requeued;
+    waiting.push_back({RankOf(job->job, job->seal_order), job->num_waiting()});
+  }
+  for (const DealtRows& dealt : DealPlaces(waiting, std::move(held), weights_, max_rows)) {
+    plan.waiting.push_back({jobs[dealt.job], dealt.num_rows});
   }
   return plan;
 }

@@ -34,8 +34,9 @@ struct JobEntry {
   // is being ended counts only while it is in the engine.
   int64_t queued_rows = 0;
   int64_t queued_tokens = 0;
-  int64_t seal_order = 0;  // 0: not sealed
-  int64_t next_row = 0;    // rows below were handed out, refused or ended
+  int64_t estimated_output_tokens = 0;  // of all rows that were not refused
+  int64_t seal_order = 0;               // 0: not sealed
+  int64_t next_row = 0;                 // rows below were handed out, refused or ended
   Ending ending = Ending::kNone;
   absl::Time deadline = absl::InfiniteFuture();  // of expiry or, once ended, removal
   std::map<int64_t, InFlightRow> in_flight;      // by row
@@ -68,10 +69,15 @@ struct JobSnapshot {
   int64_t next_row = 0;
   int64_t queued_rows = 0;  // rows that wait for or are in the engine
   int64_t queued_tokens = 0;
+  int64_t num_in_flight = 0;  // of those, in the engine
   bool runnable = false;
   bool ended = false;
   std::vector<RequeuedRow> requeued;
 
+  // Rows that were never handed out and are to run.
+  int64_t num_waiting() const {
+    return runnable ? queued_rows - num_in_flight - static_cast<int64_t>(requeued.size()) : 0;
+  }
   int64_t num_results() const {
     return job.num_succeeded() + job.num_failed() + job.num_cancelled();
   }

@@ -1,11 +1,13 @@
 #include "server/store/ledger.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <absl/strings/str_cat.h>
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
+#include "server/store/fair_shares.h"
 #include "server/store/schema.h"
 #include "server/store/store_errors.h"
 #include "server/store/timestamps.h"
@@ -14,6 +16,10 @@ namespace moelight {
 namespace {
 
 constexpr int kJobIdLetters = 16;
+// The first answers that come are the shortest; from this many on their mean beats the estimate.
+constexpr int64_t kEnoughAnswers = 100;
+// A century: what is later cannot be written as a timestamp at some point.
+constexpr double kLongestEstimateSeconds = 100.0 * 365 * 24 * 3600;
 
 JobSnapshotPtr SnapshotOf(const JobEntry& entry) {
   auto snapshot = std::make_shared<JobSnapshot>();
@@ -26,9 +32,26 @@ JobSnapshotPtr SnapshotOf(const JobEntry& entry) {
   snapshot->runnable = entry.runnable();
   snapshot->ended = entry.ended();
   for (const auto& [row, in_flight] : entry.in_flight) {
-    if (!in_flight.running) snapshot->requeued.push_back({row, in_flight.crashes});
+    if (in_flight.running) {
+      ++snapshot->num_in_flight;
+    } else {
+      snapshot->requeued.push_back({row, in_flight.crashes});
+    }
   }
   return snapshot;
+}
+
+// Prompt and answer tokens of the rows without a record.
+double OpenTokens(const JobEntry& entry) {
+  const v1::BatchJob& job = entry.job;
+  const int64_t num_good = job.num_rows() - entry.num_refused;
+  const double output_per_row =
+      job.num_succeeded() >= kEnoughAnswers
+          ? static_cast<double>(job.generated_tokens()) / static_cast<double>(job.num_succeeded())
+          : static_cast<double>(entry.estimated_output_tokens) /
+                static_cast<double>(std::max<int64_t>(1, num_good));
+  return static_cast<double>(entry.queued_tokens) +
+         output_per_row * static_cast<double>(entry.queued_rows);
 }
 
 absl::Status StateError(const JobEntry& entry, absl::string_view wanted) {
@@ -121,7 +144,8 @@ absl::StatusOr<v1::BatchJob> Ledger::Create(const v1::CreateBatchJobRequest& req
   return it->second.job;
 }
 
-absl::StatusOr<v1::BatchJob> Ledger::Seal(const std::string& job_id, int64_t expected_rows) {
+absl::StatusOr<v1::BatchJob> Ledger::Seal(const std::string& job_id, int64_t expected_rows,
+                                          double tokens_per_s) {
   ASSIGN_OR_RETURN(JobEntry * entry, Find(job_id));
   v1::BatchJob& job = entry->job;
   if (expected_rows >= 0 && expected_rows != job.num_rows()) {
@@ -135,8 +159,23 @@ absl::StatusOr<v1::BatchJob> Ledger::Seal(const std::string& job_id, int64_t exp
   entry->seal_order = next_seal_order_++;
   job.set_state(v1::BatchJob::STATE_QUEUED);
   FinishIfDone(*entry);
+  if (tokens_per_s > 0 && !entry->ended()) EstimateEnd(*entry, tokens_per_s);
   Touch(*entry);
   return job;
+}
+
+void Ledger::EstimateEnd(JobEntry& entry, double tokens_per_s) {
+  std::vector<OpenJob> open;
+  size_t own = 0;
+  for (const auto& [serial, other] : jobs_) {
+    if (!other.runnable()) continue;
+    if (serial == entry.serial) own = open.size();
+    open.push_back({RankOf(other.job, other.seal_order), OpenTokens(other)});
+  }
+  const double seconds = std::min(
+      TokensUntilDone(open, own, options_.client_weights) / tokens_per_s, kLongestEstimateSeconds);
+  const int64_t micros = absl::ToInt64Microseconds(absl::Seconds(seconds));
+  SetEstimatedEnd(FromMicros(ToMicros(CurrentTimestamp()) + micros), entry.job);
 }
 
 absl::StatusOr<v1::BatchJob> Ledger::Cancel(const std::string& job_id) {

@@ -29,6 +29,7 @@
 #include <absl/time/time.h>
 
 #include "engine/base/logger.h"
+#include "server/client_weights.h"
 #include "server/job_store.h"
 #include "server/sqlite.h"
 #include "server/store/job_board.h"
@@ -45,12 +46,14 @@ struct FinishedRow {
   int32_t error_code = 0;  // google.rpc.Code
   int64_t prompt_tokens = 0;
   int64_t generated_tokens = 0;
+  int64_t shared_prompt_tokens = 0;
   std::string payload;  // serialized BatchResult
 };
 
 struct LedgerOptions {
   JobStoreLimits limits;
   absl::Duration retention = absl::InfiniteDuration();  // of ended jobs
+  ClientWeights client_weights;
 };
 
 class Ledger {
@@ -71,7 +74,8 @@ class Ledger {
   absl::StatusOr<v1::BatchJob> Create(const v1::CreateBatchJobRequest& request);
   absl::StatusOr<AppendOutcome> Append(const std::string& job_id, int64_t first_row,
                                        const std::vector<EncodedRow>& rows);
-  absl::StatusOr<v1::BatchJob> Seal(const std::string& job_id, int64_t expected_rows);
+  absl::StatusOr<v1::BatchJob> Seal(const std::string& job_id, int64_t expected_rows,
+                                    double tokens_per_s);
   absl::StatusOr<v1::BatchJob> Cancel(const std::string& job_id);
   absl::StatusOr<bool> Delete(const std::string& job_id);
   // `rows` loses those that must not run.
@@ -99,6 +103,8 @@ class Ledger {
   std::string NewJobId();
   void Touch(const JobEntry& entry) { dirty_.insert(entry.serial); }
   void AddQueued(JobEntry& entry, int64_t rows, int64_t tokens);
+  // Of a job that was just sealed, with what else is there to run.
+  void EstimateEnd(JobEntry& entry, double tokens_per_s);
   // Recomputes the deadline. Call when the state changes.
   void SetDeadline(JobEntry& entry);
   void DropDeadline(JobEntry& entry) { deadlines_.erase({entry.deadline, entry.serial}); }

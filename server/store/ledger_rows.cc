@@ -102,6 +102,7 @@ absl::Status Ledger::InsertRows(JobEntry& entry, const std::vector<EncodedRow>& 
     job.set_num_rows(row + 1);
     if (rows[i].refusal.empty()) {
       AddQueued(entry, 1, rows[i].prompt_tokens);
+      entry.estimated_output_tokens += rows[i].output_tokens;
       continue;
     }
     ResultRecord record;
@@ -217,6 +218,7 @@ absl::Status Ledger::RecordResult(const std::string& job_id, const FinishedRow& 
   }
   job.set_prompt_tokens(job.prompt_tokens() + finished.prompt_tokens);
   job.set_generated_tokens(job.generated_tokens() + finished.generated_tokens);
+  job.set_shared_prompt_tokens(job.shared_prompt_tokens() + finished.shared_prompt_tokens);
   FinishIfDone(*entry);
   return absl::OkStatus();
 }

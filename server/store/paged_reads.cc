@@ -109,15 +109,14 @@ absl::StatusOr<ResultsPage> ReadResultsPage(const JobSnapshot& job, int64_t curs
   return page;
 }
 
-struct PendingRows::Collector {
+namespace {
+
+struct Collector {
   ReadConnection& connection;
-  int64_t max_rows;
   std::vector<PendingRow> rows;
   int64_t bytes = 0;
 
-  bool full() const {
-    return static_cast<int64_t>(rows.size()) >= max_rows || bytes >= kMaxPendingBytes;
-  }
+  bool full() const { return bytes >= kMaxPendingBytes; }
   // Adds the row unless it was refused; false then.
   absl::StatusOr<bool> Add(const JobSnapshot& job, int64_t row, int32_t crashes) {
     PendingRow pending;
@@ -144,42 +143,31 @@ struct PendingRows::Collector {
   }
 };
 
-absl::Status PendingRows::AddRequeued(const JobSnapshot& job, Collector& out) {
-  for (const RequeuedRow& requeued : job.requeued) {
-    if (out.full()) break;
-    RETURN_IF_ERROR(out.Add(job, requeued.row, requeued.crashes).status());
+absl::Status AddRequeued(const PendingPlan::Rows& rows, Collector& out) {
+  for (int64_t i = 0; i < rows.num_rows && !out.full(); ++i) {
+    const RequeuedRow& requeued = rows.job->requeued[i];
+    RETURN_IF_ERROR(out.Add(*rows.job, requeued.row, requeued.crashes).status());
   }
   return absl::OkStatus();
 }
 
-absl::Status PendingRows::AddWaiting(const JobSnapshot& job, Collector& out) {
-  int64_t& first_runnable = first_runnable_[job.serial];
-  first_runnable = std::max(first_runnable, job.next_row);
-  bool found = false;
-  for (int64_t row = first_runnable; row < job.job.num_rows() && !out.full(); ++row) {
+absl::Status AddWaiting(const PendingPlan::Rows& rows, Collector& out) {
+  const JobSnapshot& job = *rows.job;
+  int64_t num_left = rows.num_rows;
+  for (int64_t row = job.next_row; row < job.job.num_rows() && num_left > 0 && !out.full(); ++row) {
     ASSIGN_OR_RETURN(const bool runs, out.Add(job, row, 0));
-    found = found || runs;
-    if (!found) first_runnable = row + 1;
+    if (runs) --num_left;
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<PendingRow>> PendingRows::Next(const std::vector<JobSnapshotPtr>& plan,
-                                                          int64_t max_rows,
-                                                          ReadConnection& connection) {
-  Collector out{connection, max_rows, {}};
-  for (const JobSnapshotPtr& job : plan) RETURN_IF_ERROR(AddRequeued(*job, out));
-  for (const JobSnapshotPtr& job : plan) {
-    if (out.full()) break;
-    RETURN_IF_ERROR(AddWaiting(*job, out));
-  }
-  // Jobs that have ended are not asked about again.
-  absl::flat_hash_map<int64_t, int64_t> kept;
-  for (const JobSnapshotPtr& job : plan) {
-    const auto found = first_runnable_.find(job->serial);
-    if (found != first_runnable_.end()) kept.insert(*found);
-  }
-  first_runnable_ = std::move(kept);
+}  // namespace
+
+absl::StatusOr<std::vector<PendingRow>> ReadPendingRows(const PendingPlan& plan,
+                                                        ReadConnection& connection) {
+  Collector out{connection, {}};
+  for (const PendingPlan::Rows& rows : plan.requeued) RETURN_IF_ERROR(AddRequeued(rows, out));
+  for (const PendingPlan::Rows& rows : plan.waiting) RETURN_IF_ERROR(AddWaiting(rows, out));
   return std::move(out.rows);
 }
 

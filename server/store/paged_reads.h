@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <vector>
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/status/statusor.h>
 
 #include "server/job_store.h"
@@ -21,21 +20,9 @@ namespace moelight {
 absl::StatusOr<ResultsPage> ReadResultsPage(const JobSnapshot& job, int64_t cursor,
                                             int64_t max_bytes, ReadConnection& connection);
 
-// Finds rows to run. Keeps, per runnable job, how far refused rows reach, so that a long run of
-// them is passed once.
-class PendingRows {
- public:
-  // See JobStore::NextPending; `plan` is JobBoard::PlanPending's.
-  absl::StatusOr<std::vector<PendingRow>> Next(const std::vector<JobSnapshotPtr>& plan,
-                                               int64_t max_rows, ReadConnection& connection);
-
- private:
-  struct Collector;
-  absl::Status AddRequeued(const JobSnapshot& job, Collector& out);
-  absl::Status AddWaiting(const JobSnapshot& job, Collector& out);
-
-  absl::flat_hash_map<int64_t, int64_t> first_runnable_;  // by serial
-};
+// See JobStore::NextPending; `plan` is JobBoard::PlanPending's.
+absl::StatusOr<std::vector<PendingRow>> ReadPendingRows(const PendingPlan& plan,
+                                                        ReadConnection& connection);
 
 }  // namespace moelight
 

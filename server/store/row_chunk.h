@@ -27,7 +27,8 @@ inline constexpr int64_t kMaxChunkRows = 256;
 struct EncodedRow {
   std::string request;  // serialized BatchRequest, deterministic
   int64_t prompt_tokens = 0;
-  std::string refusal;  // serialized BatchResult of a row that will not run; empty: it runs
+  std::string refusal;        // serialized BatchResult of a row that will not run; empty: it runs
+  int64_t output_tokens = 0;  // estimated; not in the chunk, only summed up
 };
 
 struct EncodedChunk {

@@ -1,5 +1,7 @@
 #include "server/store/schema.h"
 
+#include <iterator>
+
 #include <absl/status/status.h>
 #include <absl/strings/str_cat.h>
 
@@ -28,6 +30,7 @@ constexpr char kReaderSettings[] =
     "PRAGMA mmap_size = 0;";
 
 // jobs: one row per job; `spec` is what the client gave, the rest is where the job stands.
+//   output_tokens: estimated, of all rows that were not refused; estimated_end_us: 0 if unknown.
 // row_chunks: see row_chunk.h; key is job << 32 | first row.
 // results: in the order of completion; key is job << 32 | sequence number. A record stands for
 //   num_rows rows from first_row on and as many sequence numbers; `is_template`: the payload lacks
@@ -44,7 +47,8 @@ constexpr char kTables[] =
     "  num_cancelled INTEGER NOT NULL, queued_tokens INTEGER NOT NULL,"
     "  prompt_tokens INTEGER NOT NULL, generated_tokens INTEGER NOT NULL,"
     "  create_us INTEGER NOT NULL, start_us INTEGER NOT NULL, end_us INTEGER NOT NULL,"
-    "  error BLOB NOT NULL);"
+    "  error BLOB NOT NULL, shared_prompt_tokens INTEGER NOT NULL DEFAULT 0,"
+    "  output_tokens INTEGER NOT NULL DEFAULT 0, estimated_end_us INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE row_chunks("
     "  key INTEGER PRIMARY KEY, num_rows INTEGER NOT NULL, num_refused INTEGER NOT NULL,"
     "  row_index BLOB NOT NULL, payload BLOB NOT NULL);"
@@ -55,6 +59,24 @@ constexpr char kTables[] =
     "  key INTEGER PRIMARY KEY, tokens INTEGER NOT NULL, crashes INTEGER NOT NULL,"
     "  run INTEGER NOT NULL);"
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;";
+
+// [i] brings schema i + 1 to i + 2. What is here has run on people's disks and never changes.
+constexpr const char* kMigrations[] = {
+    "ALTER TABLE jobs ADD COLUMN shared_prompt_tokens INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN output_tokens INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN estimated_end_us INTEGER NOT NULL DEFAULT 0;",
+};
+static_assert(std::size(kMigrations) == kSchemaVersion - 1);
+
+// One transaction each, so that a process that ends in between leaves a version that is whole.
+absl::Status Migrate(Database& database, int64_t version) {
+  for (; version < kSchemaVersion; ++version) {
+    const std::string sql = absl::StrCat("BEGIN IMMEDIATE;", kMigrations[version - 1],
+                                         "PRAGMA user_version = ", version + 1, "; COMMIT;");
+    RETURN_IF_ERROR(database.Execute(sql.c_str()));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status CreateTables(Database& database) {
   const std::string sql =
@@ -81,7 +103,7 @@ absl::StatusOr<std::unique_ptr<Database>> OpenWriter(const std::string& path,
                      ", this one knows up to ", kSchemaVersion, "); start that version or newer"));
   }
   RETURN_IF_ERROR(database->Execute(kWriterSettings));
-  if (tables == 0) RETURN_IF_ERROR(CreateTables(*database));
+  RETURN_IF_ERROR(tables == 0 ? CreateTables(*database) : Migrate(*database, version));
   return database;
 }
 

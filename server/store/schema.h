@@ -20,7 +20,7 @@
 namespace moelight {
 
 // PRAGMA user_version. A database with a higher one is refused.
-inline constexpr int64_t kSchemaVersion = 1;
+inline constexpr int64_t kSchemaVersion = 2;
 inline constexpr char kDatabaseName[] = "jobs.db";
 
 // 31 bits of job, 32 bits of row or sequence number.
@@ -30,7 +30,8 @@ constexpr int64_t StoreKey(int64_t serial, int64_t index) { return serial << 32 
 constexpr int64_t KeyIndex(int64_t key) { return key & kMaxRowsPerJob; }
 constexpr int64_t KeySerial(int64_t key) { return key >> 32; }
 
-// Creates the tables in a new database. FailedPrecondition for a file that is not ours or newer.
+// Creates the tables in a new database and brings an older one up to date. FailedPrecondition for a
+// file that is not ours or newer.
 absl::StatusOr<std::unique_ptr<Database>> OpenWriter(const std::string& path,
                                                      const std::string& vfs);
 // REQUIRES: the writer is open and stays open longer.

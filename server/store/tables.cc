@@ -18,13 +18,14 @@ namespace {
 constexpr char kLoadJobs[] =
     "SELECT serial, deleted, job_id, request_id, spec, spec_checksum, state, ending, seal_order,"
     " next_row, num_rows, num_refused, num_succeeded, num_failed, num_cancelled, queued_tokens,"
-    " prompt_tokens, generated_tokens, create_us, start_us, end_us, error FROM jobs ORDER BY "
-    "serial";
+    " prompt_tokens, generated_tokens, create_us, start_us, end_us, error, shared_prompt_tokens,"
+    " output_tokens, estimated_end_us FROM jobs ORDER BY serial";
 constexpr char kPutJob[] =
     "INSERT OR REPLACE INTO jobs(serial, deleted, job_id, request_id, spec, spec_checksum, state,"
     " ending, seal_order, next_row, num_rows, num_refused, num_succeeded, num_failed,"
     " num_cancelled, queued_tokens, prompt_tokens, generated_tokens, create_us, start_us, end_us,"
-    " error) VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+    " error, shared_prompt_tokens, output_tokens, estimated_end_us)"
+    " VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
 // A job whose own record is damaged cannot be run as asked; it is shown as failed, its rows and
 // results stay readable.
@@ -66,11 +67,20 @@ JobEntry EntryOf(const Statement& row) {
   if (!error.empty()) {
     job.mutable_error()->ParseFromArray(error.data(), static_cast<int>(error.size()));
   }
+  job.set_shared_prompt_tokens(row.Int(22));
+  entry.estimated_output_tokens = row.Int(23);
+  if (row.Int(24) != 0) SetEstimatedEnd(FromMicros(row.Int(24)), job);
   if (!intact) FailDamagedJob(job);
   return entry;
 }
 
 }  // namespace
+
+void SetEstimatedEnd(const google::protobuf::Timestamp& time, v1::BatchJob& job) {
+  *job.mutable_estimated_end_time() = time;
+  job.set_deadline_unreachable(job.has_expire_time() &&
+                               ToAbslTime(time) > ToAbslTime(job.expire_time()));
+}
 
 std::string SpecOf(const v1::BatchJob& job) {
   v1::BatchJob spec;
@@ -78,6 +88,8 @@ std::string SpecOf(const v1::BatchJob& job) {
   if (job.has_expire_time()) *spec.mutable_expire_time() = job.expire_time();
   if (job.has_default_sampling()) *spec.mutable_default_sampling() = job.default_sampling();
   *spec.mutable_labels() = job.labels();
+  spec.set_client(job.client());
+  spec.set_priority(job.priority());
   return SerializeDeterministic(spec);
 }
 
@@ -148,7 +160,9 @@ absl::Status Tables::PutJob(const JobEntry& entry) {
                       job.num_cancelled(), entry.queued_tokens, job.prompt_tokens(),
                       job.generated_tokens(), ToMicros(job.create_time()),
                       job.has_start_time() ? ToMicros(job.start_time()) : 0,
-                      job.has_end_time() ? ToMicros(job.end_time()) : 0, absl::string_view(error));
+                      job.has_end_time() ? ToMicros(job.end_time()) : 0, absl::string_view(error),
+                      job.shared_prompt_tokens(), entry.estimated_output_tokens,
+                      job.has_estimated_end_time() ? ToMicros(job.estimated_end_time()) : 0);
 }
 
 absl::Status Tables::MarkDeleted(int64_t serial) { return mark_deleted_.Run(serial); }

@@ -40,6 +40,9 @@ struct ResultRecord {
 // What the client gave at creation, as stored and as compared between calls with one request_id.
 std::string SpecOf(const moelight::v1::BatchJob& job);
 
+// Sets estimated_end_time and deadline_unreachable, which follows from it.
+void SetEstimatedEnd(const google::protobuf::Timestamp& time, moelight::v1::BatchJob& job);
+
 class Tables {
  public:
   static absl::StatusOr<std::unique_ptr<Tables>> Create(Database& database);

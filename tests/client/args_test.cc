@@ -80,6 +80,29 @@ TEST(ParsedArgsTest, Numbers) {
   EXPECT_FALSE(parsed->GetDouble("output", 0, 0, 9).ok());
 }
 
+TEST(ParsedArgsTest, Seconds) {
+  const struct {
+    std::string text;
+    int64_t seconds;  // 0: refused
+  } cases[] = {{"90", 90},      {"90s", 90},
+               {"15m", 900},    {"12h", 43'200},
+               {"7d", 604'800}, {"10d", 864'000},
+               {"11d", 0},      {"0", 0},
+               {"-1s", 0},      {"", 0},
+               {"d", 0},        {"1w", 0},
+               {"1.5h", 0},     {"99999999999999999999", 0}};
+  for (const auto& row : cases) {
+    const auto parsed = ParseArgs(Specs(), {"--limit=" + row.text});
+    ASSERT_TRUE(parsed.ok());
+    const absl::StatusOr<int64_t> seconds = parsed->GetSeconds("limit", 864'000);
+    EXPECT_EQ(seconds.value_or(0), row.seconds) << row.text;
+    if (seconds.ok()) continue;
+    EXPECT_THAT(std::string(seconds.status().message()),
+                HasSubstr("--limit must be a duration such as 90s, 15m, 12h or 7d, at most 10d"));
+  }
+  EXPECT_EQ(ParseArgs(Specs(), {})->GetSeconds("limit", 10).value(), 0);
+}
+
 TEST(DescribeOptionsTest, AlignsHelp) {
   EXPECT_THAT(DescribeOptions(Specs()),
               HasSubstr("  -o, --output FILE           where to\n  -w, --wait  "));

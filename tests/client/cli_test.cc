@@ -213,8 +213,9 @@ TEST_F(CliTest, ErrorsAsJson) {
 // --- submit ---
 
 TEST_F(CliTest, SubmitPrintsTheJob) {
-  const Outcome outcome = Run({"submit", File({Chat("a"), Chat("b")}), "--job-name", "night run",
-                               "--label", "team=x", "--max-tokens", "9", "--expire-after", "60"});
+  const Outcome outcome =
+      Run({"submit", File({Chat("a"), Chat("b")}), "--job-name", "night run", "--label", "team=x",
+           "--max-tokens", "9", "--expire-after", "2d", "--client", "alice", "--priority", "-7"});
   EXPECT_EQ(outcome.code, kDone) << outcome.err;
   EXPECT_EQ(outcome.out, "job-1\n");
   const v1::BatchJob job = server_.job("job-1");
@@ -223,8 +224,23 @@ TEST_F(CliTest, SubmitPrintsTheJob) {
   EXPECT_EQ(job.labels().at("moelight.url"), "/v1/chat/completions");
   EXPECT_EQ(job.labels().at("moelight.model"), "fake");
   EXPECT_EQ(job.default_sampling().max_tokens(), 9);
-  EXPECT_GT(job.expire_time().seconds(), absl::ToUnixSeconds(absl::Now()));
+  EXPECT_NEAR(job.expire_time().seconds(), absl::ToUnixSeconds(absl::Now()) + 2 * 86'400, 60);
+  EXPECT_EQ(job.client(), "alice");
+  EXPECT_EQ(job.priority(), -7);
   EXPECT_EQ(server_.rows("job-1").size(), 2);
+  EXPECT_THAT(outcome.err, Not(HasSubstr("warning")));
+}
+
+TEST_F(CliTest, ADeadlineThatCannotBeKeptIsToldAtOnce) {
+  const std::string file = File({Chat("a")});
+  const Outcome outcome = Run({"submit", file, "--expire-after", "1h"});
+  EXPECT_EQ(outcome.code, kDone) << outcome.err;
+  EXPECT_EQ(outcome.out, "job-1\n");
+  EXPECT_THAT(outcome.err, HasSubstr("warning: the job is expected to end at "));
+  const Outcome json = Run({"submit", file, "--expire-after", "1h", "--json"});
+  EXPECT_TRUE(Json::parse(json.out)["deadline_unreachable"]);
+  EXPECT_EQ(Run({"submit", file, "--expire-after", "soon"}).code, kUsage);
+  EXPECT_EQ(Run({"submit", file, "--priority", "101"}).code, kUsage);
 }
 
 TEST_F(CliTest, SubmitWaitWritesTheAnswers) {

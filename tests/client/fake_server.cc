@@ -7,6 +7,7 @@
 #include <absl/strings/ascii.h>
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
+#include <absl/time/clock.h>
 #include <grpcpp/server_builder.h>
 
 #include "engine/base/check.h"
@@ -15,6 +16,7 @@ namespace moelight::testing {
 namespace {
 
 constexpr int64_t kResultsPerMessage = 3;
+constexpr int64_t kSecondsOfAJob = 24 * 3600;  // as estimated
 constexpr auto kPollCancelled = std::chrono::milliseconds(20);
 
 grpc::Status NoSuchJob(const std::string& job_id) {
@@ -70,6 +72,11 @@ class FakeServer::Jobs : public v1::BatchJobService::Service {
         return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "wrong number of rows");
       }
       job.job.set_state(v1::BatchJob::STATE_QUEUED);
+      job.job.mutable_estimated_end_time()->set_seconds(absl::ToUnixSeconds(absl::Now()) +
+                                                        kSecondsOfAJob);
+      job.job.set_deadline_unreachable(job.job.has_expire_time() &&
+                                       job.job.expire_time().seconds() <
+                                           job.job.estimated_end_time().seconds());
       *response->mutable_job() = job.job;
       server_.UpdateProgress(job);
       return grpc::Status::OK;

@@ -329,6 +329,16 @@ TEST(ResultFormatterTest, Chat) {
       "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}}})"));
 }
 
+TEST(ResultFormatterTest, SharedPromptTokensAreCached) {
+  v1::BatchResult result = TestResult();
+  result.mutable_usage()->set_shared_prompt_tokens(2);
+  const Json line =
+      Json::parse(ResultFormatter(TestJob(), "m").Format(result, RowKind::kCompletion));
+  EXPECT_EQ(line["response"]["body"]["usage"],
+            Json::parse(R"({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5,
+                            "prompt_tokens_details": {"cached_tokens": 2}})"));
+}
+
 TEST(ResultFormatterTest, Completion) {
   const Json body =
       Json::parse(ResultFormatter(TestJob(), "m")

@@ -66,6 +66,19 @@ TEST(ProgressTest, FailuresAreShown) {
   EXPECT_THAT(out.str(), HasSubstr("200/200 rows 100%, 3 failed, 187 cancelled"));
 }
 
+TEST(ProgressTest, ADeadlineThatCannotBeKeptIsShownUntilTheEnd) {
+  std::ostringstream out;
+  Progress progress(out, {});
+  v1::BatchJob job = Job(v1::BatchJob::STATE_QUEUED, 0, 0);
+  job.set_deadline_unreachable(true);
+  progress.Update(job, kStart);
+  job.set_state(v1::BatchJob::STATE_EXPIRED);
+  progress.Update(job, kStart);
+  EXPECT_EQ(out.str(),
+            "job-0123456789abcdef QUEUED: 0/200 rows 0%, expires before its end\n"
+            "job-0123456789abcdef EXPIRED: 0/200 rows 0%\n");
+}
+
 TEST(ProgressTest, TheBarFitsTheTerminal) {
   for (const int columns : {1, 20, 60, 79, 80, 200}) {
     std::ostringstream out;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include "tests/testing/fake_engine.h"
@@ -11,6 +12,7 @@
 namespace moelight {
 namespace {
 
+using ::google::protobuf::TextFormat;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -51,6 +53,33 @@ TEST_F(AdmissionTest, GoodRowIsKeptWithItsEstimate) {
   EXPECT_EQ(row.request.prompt().text(), "12345");
   EXPECT_EQ(row.estimated_prompt_tokens, 2);
   EXPECT_THAT(rejected_, IsEmpty());
+}
+
+TEST_F(AdmissionTest, AnswersAreEstimatedFromTheirLimits) {
+  const struct {
+    const char* sampling;
+    int64_t tokens;
+  } cases[] = {
+      {"", 128},
+      {"max_tokens: 5", 5},
+      {"max_tokens: 5000", 128},
+      {"max_tokens: 5000 ignore_eos: true", 5000},
+      {"ignore_eos: true", 128},
+      {"min_tokens: 300", 300},
+      {"max_tokens: 400 min_tokens: 300", 300},
+      {"max_tokens: 10 n: 3", 30},
+  };
+  for (const auto& row : cases) {
+    v1::BatchRequest request = Row("a", "x");
+    ASSERT_TRUE(TextFormat::ParseFromString(row.sampling, request.mutable_sampling()));
+    EXPECT_EQ(admission_.CheckRow(request, {}, kVocabSize).estimated_output_tokens, row.tokens)
+        << row.sampling;
+    v1::SamplingParams defaults;
+    defaults.Swap(request.mutable_sampling());
+    EXPECT_EQ(admission_.CheckRow(request, defaults, kVocabSize).estimated_output_tokens,
+              row.tokens)
+        << row.sampling << " as the job's default";
+  }
 }
 
 TEST_F(AdmissionTest, BadRowsCarryTheirRefusal) {

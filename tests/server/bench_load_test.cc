@@ -34,6 +34,10 @@ TEST(BenchLoadTest, AllRequestsPassASmallQueue) {
 
 TEST(BenchLoadTest, LongestRequestIsKnownBefore) {
   EXPECT_EQ(BenchLoad(**FindBenchWorkload("long"), 5, nullptr).max_request_tokens(), 1024);
+  BenchWorkload varied = **FindBenchWorkload("long");
+  varied.has_geometric_lengths = true;
+  varied.num_shared_prefix_tokens = 100;
+  EXPECT_EQ(BenchLoad(varied, 5, nullptr).max_request_tokens(), 100 + 512 + 8 * 512);
 }
 
 TEST(BenchLoadTest, StopEndsARunThatWaitsForRoom) {

@@ -9,10 +9,10 @@ namespace {
 using ::testing::ElementsAre;
 
 TEST(BenchOptionsTest, ReadsEveryFlagInBothSpellings) {
-  const absl::StatusOr<BenchOptions> options =
-      ParseBenchOptions({"throughput", "--config=a.yaml", "--set", "x=1", "--set=y=2=3",
-                         "--workload", "long", "--requests=12", "--layers", "4", "--trace=t.json",
-                         "--trace-steps", "3", "--trace-after=7", "--steady-steps", "5"});
+  const absl::StatusOr<BenchOptions> options = ParseBenchOptions(
+      {"throughput", "--config=a.yaml", "--set", "x=1", "--set=y=2=3", "--workload", "long",
+       "--requests=12", "--layers", "4", "--trace=t.json", "--trace-steps", "3", "--trace-after=7",
+       "--steady-steps", "5", "--lengths", "geometric", "--shared-prefix=512"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->command, "throughput");
   EXPECT_EQ(options->config, "a.yaml");
@@ -24,6 +24,8 @@ TEST(BenchOptionsTest, ReadsEveryFlagInBothSpellings) {
   EXPECT_EQ(options->trace_steps, 3);
   EXPECT_EQ(options->trace_after, 7);
   EXPECT_EQ(options->steady_steps, 5);
+  EXPECT_EQ(options->lengths, "geometric");
+  EXPECT_EQ(options->num_shared_prefix_tokens, 512);
 }
 
 TEST(BenchOptionsTest, RefusesWhatItDoesNotKnow) {
@@ -44,6 +46,9 @@ TEST(BenchOptionsTest, RefusesWhatItDoesNotKnow) {
        "workload \"chat\" is not known; there are: mtbench, reasoning, summarization, long"},
       {{"throughput", "--trace-after", "4"},
        "--trace-steps and --trace-after cannot take effect without --trace"},
+      {{"throughput", "--lengths", "short"}, "--lengths: \"short\" is not fixed or geometric"},
+      {{"throughput", "--shared-prefix", "-1"},
+       "--shared-prefix: \"-1\" is not a number of 0 to 1000000"},
       {{"throughput", "--isa", "avx2"}, "unknown argument \"--isa\" of bench throughput"},
       {{"attention", "--tokens", "1"}, "unknown argument \"--tokens\" of bench attention"},
       {{"experts", "--context", "1"}, "unknown argument \"--context\" of bench experts"},

@@ -23,7 +23,9 @@ constexpr int kD2h = static_cast<int>(Lane::kDeviceToHost);
 
 BenchStep Step(int32_t num_sequences, int32_t num_prefill_tokens, double step_us) {
   BenchStep step;
+  // One in ten still has its prompt before it.
   step.stats.num_sequences = num_sequences;
+  step.stats.num_generated_tokens = num_sequences - num_sequences / 10;
   step.stats.num_prefill_tokens = num_prefill_tokens;
   step.stats.step_us = step_us;
   step.wall_seconds = 2 * step_us / 1e6;  // as if the engine spent as long between steps
@@ -46,6 +48,10 @@ std::vector<BenchStep> Steps() {
     stats.d2h_bytes = static_cast<int64_t>(100 * stats.step_us / 1e6);
     stats.transfer_overlapped_us = 0.5 * stats.step_us;
     stats.compute_overlapped_us = 0.6 * stats.step_us;
+    stats.num_preempted_sequences = 1;
+    stats.num_recomputed_tokens = 20;
+    stats.num_shared_prompt_tokens = 300;
+    step.kv_page_share = stats.num_sequences / 125.0;
   }
   return steps;
 }
@@ -53,10 +59,12 @@ std::vector<BenchStep> Steps() {
 BenchRun MakeRun() {
   BenchRun run;
   run.workload = "mtbench";
+  run.lengths = "geometric";
+  run.num_shared_prefix_tokens = 64;
   run.num_requests = 4;
   run.num_succeeded = 4;
   run.seconds = 16;
-  run.num_generated_tokens = 356;
+  run.num_generated_tokens = 321;
   run.num_prompt_tokens = 800;
   run.model.name = "m";
   run.plan.backend = "cuda (\"x\")";
@@ -74,11 +82,16 @@ TEST(BenchSummaryTest, WindowsHoldTheirSteps) {
   const std::vector<BenchStep> steps = Steps();
   const BenchSummary whole = SummarizeSteps(steps, BenchWindow::kWholeRun);
   EXPECT_EQ(whole.num_steps, 5);
-  EXPECT_EQ(whole.num_generated_tokens, 356);
+  EXPECT_EQ(whole.num_generated_tokens, 9 + 90 + 87 + 90 + 45) << "not of unfinished prompts";
+  EXPECT_EQ(whole.num_sequences, 356);
+  EXPECT_EQ(whole.num_preempted_sequences, 5);
+  EXPECT_EQ(whole.num_recomputed_tokens, 100);
+  EXPECT_EQ(whole.num_shared_prompt_tokens, 1500);
   EXPECT_EQ(whole.num_prompt_tokens, 800);
   const BenchSummary steady = SummarizeSteps(steps, BenchWindow::kSteady);
   EXPECT_EQ(steady.num_steps, 3);
-  EXPECT_EQ(steady.num_generated_tokens, 296);
+  EXPECT_EQ(steady.num_generated_tokens, 267);
+  EXPECT_DOUBLE_EQ(steady.kv_page_share_mean, 296 / 3.0 / 125);
   EXPECT_DOUBLE_EQ(steady.step_us_mean, 2e6);
   EXPECT_DOUBLE_EQ(steady.step_us_p50, 2e6);
   EXPECT_DOUBLE_EQ(steady.step_us_p95, 3e6);
@@ -92,18 +105,24 @@ TEST(BenchSummaryTest, WindowsHoldTheirSteps) {
 TEST(BenchRecorderTest, FullStepsAreCountedSinceThePeak) {
   BenchRecorder recorder;
   std::vector<int64_t> seen;
+  double share = 0;
   recorder.Begin(
+      [&share]() { return share += 0.125; },
       [&seen](const BenchRecorder::Totals& totals) { seen.push_back(totals.num_full_steps); });
   for (const int32_t num_sequences : {10, 100, 95, 94, 100, 101, 101}) {
     StepStats stats;
     stats.num_sequences = num_sequences;
+    stats.num_generated_tokens = num_sequences - 1;
+    if (num_sequences == 101) recorder.EndSampling();
     recorder.OnStep(stats);
   }
   EXPECT_THAT(seen, ::testing::ElementsAre(1, 1, 2, 2, 3, 1, 2));
   EXPECT_EQ(recorder.totals().num_steps, 7);
   EXPECT_EQ(recorder.totals().peak_sequences, 101);
-  EXPECT_EQ(recorder.totals().num_generated_tokens, 601);
-  EXPECT_EQ(recorder.steps().size(), 7u);
+  EXPECT_EQ(recorder.totals().num_generated_tokens, 594);
+  ASSERT_EQ(recorder.steps().size(), 7u);
+  EXPECT_EQ(recorder.steps()[4].kv_page_share, 0.625);
+  EXPECT_EQ(recorder.steps()[5].kv_page_share, 0) << "not sampled any more";
 }
 
 TEST(BenchReportTest, JsonHasEveryFigure) {
@@ -111,12 +130,18 @@ TEST(BenchReportTest, JsonHasEveryFigure) {
   const ordered_json json = ordered_json::parse(BenchRunToJson(MakeRun()).dump());
   EXPECT_EQ(json["workload"], "mtbench");
   EXPECT_EQ(json["peak_sequences"], 100);
-  EXPECT_DOUBLE_EQ(json["generated_tokens_per_s"], 356.0 / 16);
+  EXPECT_EQ(json["lengths"], "geometric");
+  EXPECT_EQ(json["shared_prefix_tokens"], 64);
+  EXPECT_DOUBLE_EQ(json["generated_tokens_per_s"], 321.0 / 16);
   EXPECT_DOUBLE_EQ(json["prompt_tokens_per_s"], 50);
   const ordered_json& decode = json["decode_steady"];
   EXPECT_EQ(decode["steps"], 2);
-  EXPECT_DOUBLE_EQ(decode["generated_tokens_per_s"], 196.0 / 8);
+  EXPECT_DOUBLE_EQ(decode["generated_tokens_per_s"], 177.0 / 8);
   EXPECT_DOUBLE_EQ(decode["sequences"], 98);
+  EXPECT_DOUBLE_EQ(decode["kv_page_share"], 98 / 125.0);
+  EXPECT_EQ(json["whole_run"]["preempted_sequences"], 5);
+  EXPECT_EQ(json["whole_run"]["recomputed_tokens"], 100);
+  EXPECT_EQ(json["whole_run"]["shared_prompt_tokens"], 1500);
   EXPECT_DOUBLE_EQ(decode["lanes"]["gpu"]["busy_share"], 0.25);
   EXPECT_DOUBLE_EQ(decode["lanes"]["gpu"]["stall_us_per_step"]["h2d"], 1.5e6);
   EXPECT_DOUBLE_EQ(decode["lanes"]["cpu"]["stall_us_per_step"]["launch"], 2e5);
@@ -131,8 +156,8 @@ TEST(BenchReportTest, JsonHasEveryFigure) {
   EXPECT_DOUBLE_EQ(decode["bounds_us_per_step"]["cpu"], 1e6);
   EXPECT_DOUBLE_EQ(decode["bounds_us_per_step"]["gpu"], 5e5);
   EXPECT_DOUBLE_EQ(decode["step_to_longest_bound_ratio"], 1.25);
-  // 32000 bytes at 12500 a second are 2.56 s for 196 tokens; the 8 s that they took, 32 % of that.
-  EXPECT_DOUBLE_EQ(decode["link_roof"]["generated_tokens_per_s"], 196 / 2.56);
+  // 32000 bytes at 12500 a second are 2.56 s for 177 tokens; the 8 s that they took, 32 % of that.
+  EXPECT_DOUBLE_EQ(decode["link_roof"]["generated_tokens_per_s"], 177 / 2.56);
   EXPECT_DOUBLE_EQ(decode["link_roof"]["reached_ratio"], 0.32);
   EXPECT_EQ(json["link"]["rows"].size(), 3u);
   EXPECT_EQ(json["link"]["rows"][2]["copy_bytes"], 64 << 20);
@@ -178,10 +203,14 @@ TEST(BenchReportTest, PredictionsStandBesideWhatWasMeasured) {
 
 TEST(BenchReportTest, SummaryStatesTheRoofs) {
   const std::string summary = BenchRunSummary(MakeRun());
-  EXPECT_THAT(summary, HasSubstr("mtbench: 4 of 4 requests, 356 generated and 800 prompt tokens"));
-  EXPECT_THAT(summary, HasSubstr("decode only  24.5 generated tok/s"));
+  EXPECT_THAT(summary, HasSubstr("mtbench: 4 of 4 requests, 321 generated and 800 prompt tokens in "
+                                 "16.00 s, 20.1 generated tok/s"));
+  EXPECT_THAT(summary, HasSubstr("decode only  22.1 generated tok/s"));
+  EXPECT_THAT(summary,
+              HasSubstr("98.7 sequences and 78.9 % of the KV pages in full steps; 5 "
+                        "preempted, 100 tokens computed again, 1500 prompt tokens shared"));
   EXPECT_THAT(summary, HasSubstr("80.0 % of the probed"));
-  EXPECT_THAT(summary, HasSubstr("roof 76.6 tok/s, reached 32.0 %"));
+  EXPECT_THAT(summary, HasSubstr("roof 69.1 tok/s, reached 32.0 %"));
   EXPECT_THAT(summary, HasSubstr("a step takes 1.250 of the longest"));
   EXPECT_THAT(summary, HasSubstr("shares 0.000 to 2.000 of even"));
   BenchRun empty;

@@ -73,5 +73,36 @@ TEST(BenchRequestTest, IsGreedyAndEndsAtItsLength) {
   EXPECT_NE(std::get<std::vector<TokenId>>(MakeBenchRequest(workload, 4, 50, 1000).input), tokens);
 }
 
+TEST(BenchRequestTest, GeometricAnswersMayEndAndHaveALimit) {
+  BenchWorkload workload = **FindBenchWorkload("mtbench");
+  EXPECT_EQ(MaxOutputTokens(workload), 128);
+  workload.has_geometric_lengths = true;
+  EXPECT_EQ(MaxOutputTokens(workload), 8 * 128);
+  const GenerateRequest request = MakeBenchRequest(workload, 3, 50, 1000);
+  EXPECT_EQ(request.sampling.max_tokens, 8 * 128);
+  EXPECT_FALSE(request.sampling.ignore_eos);
+  EXPECT_EQ(HintFor(workload).num_output_tokens, 128) << "the mean";
+}
+
+TEST(BenchRequestTest, PromptsBeginWithTheSharedPrefix) {
+  BenchWorkload workload = **FindBenchWorkload("mtbench");
+  const auto tokens_of = [&workload](int64_t index) {
+    const GenerateRequest request = MakeBenchRequest(workload, index, 50, 1000);
+    EXPECT_EQ(request.group.client, "bench");
+    EXPECT_EQ(request.group.job, "bench");
+    return std::get<std::vector<TokenId>>(request.input);
+  };
+  const std::vector<TokenId> plain = tokens_of(4);
+  workload.num_shared_prefix_tokens = 32;
+  const std::vector<TokenId> a = tokens_of(3);
+  const std::vector<TokenId> b = tokens_of(4);
+  ASSERT_EQ(a.size(), 82u);
+  EXPECT_TRUE(std::equal(a.begin(), a.begin() + 32, b.begin()));
+  EXPECT_FALSE(std::equal(a.begin() + 32, a.end(), b.begin() + 32));
+  EXPECT_EQ(std::vector<TokenId>(b.begin() + 32, b.end()), plain);
+  EXPECT_EQ(HintFor(workload).mean_prompt_tokens, 32 + 77);
+  EXPECT_EQ(HintFor(workload).max_prompt_tokens, 32 + 418);
+}
+
 }  // namespace
 }  // namespace moelight

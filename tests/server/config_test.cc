@@ -56,7 +56,8 @@ TEST_F(ConfigTest, ValuesOfEveryKindAreRead) {
       "store: {path: /var/x/../data, retention: 90m}\n"
       "metrics: {listen: \"\"}\n"
       "engine: {model: model, device: reference, host_memory: 16GiB, cpu_threads: 3,\n"
-      "         cpu_pinning: off}\n"
+      "         cpu_pinning: off, prefill: separate, admission: reserved, expert_coalescing: off,\n"
+      "         prefix_sharing: false}\n"
       "log: {level: debug, format: json}\n");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_TRUE(config->allow_insecure);
@@ -70,6 +71,10 @@ TEST_F(ConfigTest, ValuesOfEveryKindAreRead) {
   EXPECT_EQ(config->engine.cpu_threads, 3);
   EXPECT_EQ(config->engine.cpu_isa, "auto");
   EXPECT_EQ(config->engine.cpu_pinning, "off");
+  EXPECT_EQ(config->engine.prefill, "separate");
+  EXPECT_EQ(config->engine.admission, "reserved");
+  EXPECT_EQ(config->engine.expert_coalescing, "off");
+  EXPECT_FALSE(config->engine.prefix_sharing);
   EXPECT_EQ(config->log_format, "json");
 }
 
@@ -177,6 +182,11 @@ INSTANTIATE_TEST_SUITE_P(
                     "config.yaml:1: server.limits.jobs: a list, not 1 to 1000000"},
         InvalidCase{"MapForText", "server: {listen: {a: b}}\n",
                     "config.yaml:1: server.listen: a mapping, not text"},
+        InvalidCase{"ClientWeights", "server:\n  client_weights: alice=3, bob=0\n",
+                    "config.yaml:2: server.client_weights: the weight of \"bob\" is \"0\", must be "
+                    "1 to 1000"},
+        InvalidCase{"Prefill", "engine: {model: model, prefill: both}\n",
+                    "config.yaml:1: engine.prefill: \"both\" is not one of mixed, separate"},
         InvalidCase{"NoValue", "server:\n  listen:\n",
                     "config.yaml:2: server.listen: has no value: text"},
         InvalidCase{"ScalarForSection", "server: yes\n",

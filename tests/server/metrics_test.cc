@@ -131,6 +131,9 @@ TEST(MetricsTest, RequestsAndStepsAreCounted) {
   step.lane_stall_us[1][1] = 4e6;
   step.h2d_bytes = 7;
   step.transfer_overlapped_us = 2.5e5;
+  step.num_preempted_sequences = 2;
+  step.num_recomputed_tokens = 30;
+  step.num_shared_prompt_tokens = 48;
   metrics->OnStep(step);
   metrics->CountRejected("limit");
   metrics->ObserveJob(5);
@@ -149,7 +152,9 @@ TEST(MetricsTest, RequestsAndStepsAreCounted) {
         // 7 bytes in half a second, of 28 a second.
         "moelight_link_bandwidth_ratio 0.5", "moelight_host_memory_pinned 1",
         "moelight_admission_rejected_total{reason=\"limit\"} 1",
-        "moelight_job_duration_seconds_count 1", "moelight_store_commit_seconds_count 1",
+        "moelight_preempted_sequences_total 2", "moelight_recomputed_tokens_total 30",
+        "moelight_shared_prompt_tokens_total 48", "moelight_job_duration_seconds_count 1",
+        "moelight_store_commit_seconds_count 1",
         "moelight_memory_bytes{tag=\"weights\",tier=\"host\"} 5"}) {
     EXPECT_THAT(text, HasSubstr(absl::StrCat(line, "\n")));
   }

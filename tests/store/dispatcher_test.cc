@@ -12,6 +12,7 @@
 
 #include "engine/base/check.h"
 #include "server/crash_marker.h"
+#include "server/store/timestamps.h"
 #include "tests/store/store_test_util.h"
 #include "tests/testing/fake_engine.h"
 
@@ -116,6 +117,29 @@ TEST_F(DispatcherTest, UnsetSamplingFieldsComeFromTheJob) {
   EXPECT_EQ(sampling.temperature, 0.25f);
 }
 
+TEST_F(DispatcherTest, RequestsSayWhoseTheyAre) {
+  engine_ = std::make_unique<FakeEngine>();
+  dispatcher_ = Dispatcher::Start({64, ClientWeights::Parse("alice=7").value()}, store_->store(),
+                                  *engine_, Logger::Null());
+  v1::CreateBatchJobRequest request;
+  request.mutable_job()->set_client("alice");
+  request.mutable_job()->set_priority(-3);
+  const std::string of_alice = SealedJob({"x"}, request);
+  ASSERT_TRUE(store_->WaitForState(of_alice, BatchJob::STATE_SUCCEEDED));
+  const std::string of_nobody = SealedJob({"y"});
+  ASSERT_TRUE(store_->WaitForState(of_nobody, BatchJob::STATE_SUCCEEDED));
+  const std::vector<RequestGroup> groups = engine_->submitted_groups();
+  ASSERT_EQ(groups.size(), 2);
+  EXPECT_EQ(groups[0].client, "alice");
+  EXPECT_EQ(groups[0].client_weight, 7);
+  EXPECT_EQ(groups[0].priority, -3);
+  EXPECT_EQ(groups[0].job, of_alice);
+  EXPECT_EQ(groups[1].client, "");
+  EXPECT_EQ(groups[1].client_weight, 1);
+  EXPECT_EQ(groups[1].priority, 0);
+  EXPECT_EQ(groups[1].job, of_nobody);
+}
+
 TEST_F(DispatcherTest, AFullEngineIsWaitedFor) {
   Start({.delay = std::chrono::microseconds(200), .max_running = 2, .max_queued_requests = 3},
         /*max_rows=*/50);
@@ -152,6 +176,23 @@ TEST_F(DispatcherTest, CancelStopsTheRowsOfItsJobOnly) {
   }
   EXPECT_EQ(store_->Get(hanging).num_cancelled(), 30);
   Results(other, 2);
+}
+
+// Rows in the engine are no exception: they end with the job, not when they would have been done.
+TEST_F(DispatcherTest, ExpiryStopsRowsInTheEngineAtOnce) {
+  Start({.max_running = 4}, 8);
+  v1::CreateBatchJobRequest request;
+  const absl::Time expiry = absl::Now() + absl::Milliseconds(400);
+  *request.mutable_job()->mutable_expire_time() = FromMicros(absl::ToUnixMicros(expiry));
+  const std::string id = SealedJob(std::vector<std::string>(20, "hang: x"), request);
+  WaitForSubmissions(8);
+  ASSERT_TRUE(store_->WaitForState(id, BatchJob::STATE_EXPIRED));
+  EXPECT_GE(absl::Now(), expiry);
+  EXPECT_LT(absl::Now(), expiry + absl::Seconds(2));
+  EXPECT_EQ(engine_->num_cancelled(), 8);
+  for (const v1::BatchResult& result : Results(id, 20)) {
+    EXPECT_EQ(result.error().code(), static_cast<int>(absl::StatusCode::kDeadlineExceeded));
+  }
 }
 
 TEST_F(DispatcherTest, CancelReachesRowsThatWaitForAFullEngine) {

@@ -97,7 +97,7 @@ TEST(JobLimitsTest, AFullQueueRefusesAtOnceWithRetryInfo) {
     std::promise<void> held;
     std::promise<void> release;
     std::shared_future<void> released = release.get_future().share();
-    store->store().Seal("job-none", -1, [&held, released](const auto&) {
+    store->store().Seal("job-none", -1, 0, [&held, released](const auto&) {
       held.set_value();
       released.wait();
     });

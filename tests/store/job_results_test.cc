@@ -131,8 +131,10 @@ TEST_F(JobResultsTest, ADamagedIndexNeverGivesARefusedRowASecondRecord) {
   }
   Damage("UPDATE row_chunks SET row_index = CAST('x' || substr(row_index, 2) AS BLOB)");
   ASSERT_TRUE(store_->Cancel(b).ok());
-  const std::vector<PendingRow> rows = store_->Take(10);
-  ASSERT_EQ(rows.size(), 2);
+  // The refused row takes the place of another until its record is found.
+  std::vector<PendingRow> rows = store_->Take(10);
+  ASSERT_EQ(rows.size(), 1);
+  rows.push_back(store_->Take(10).at(0));
   for (const PendingRow& row : rows) {
     EXPECT_EQ(row.status.code(), absl::StatusCode::kDataLoss);
     EXPECT_TRUE(store_->Record(a, MakeError(row.row, absl::StatusCode::kDataLoss)).ok());

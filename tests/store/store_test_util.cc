@@ -38,9 +38,10 @@ absl::StatusOr<AppendOutcome> SyncStore::Append(const std::string& job_id, int64
       [&](auto done) { store_->Append(job_id, first_row, std::move(rows), std::move(done)); });
 }
 
-absl::StatusOr<v1::BatchJob> SyncStore::Seal(const std::string& job_id, int64_t expected_rows) {
+absl::StatusOr<v1::BatchJob> SyncStore::Seal(const std::string& job_id, int64_t expected_rows,
+                                             double tokens_per_s) {
   return Await<v1::BatchJob>(
-      [&](auto done) { store_->Seal(job_id, expected_rows, std::move(done)); });
+      [&](auto done) { store_->Seal(job_id, expected_rows, tokens_per_s, std::move(done)); });
 }
 
 absl::StatusOr<v1::BatchJob> SyncStore::Cancel(const std::string& job_id) {

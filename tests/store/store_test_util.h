@@ -49,7 +49,8 @@ class SyncStore {
   std::string CreateJob();  // no fields set
   absl::StatusOr<AppendOutcome> Append(const std::string& job_id, int64_t first_row,
                                        std::vector<AppendRow> rows);
-  absl::StatusOr<v1::BatchJob> Seal(const std::string& job_id, int64_t expected_rows = -1);
+  absl::StatusOr<v1::BatchJob> Seal(const std::string& job_id, int64_t expected_rows = -1,
+                                    double tokens_per_s = 0);
   absl::StatusOr<v1::BatchJob> Cancel(const std::string& job_id);
   absl::Status Delete(const std::string& job_id);
   absl::StatusOr<std::vector<PendingRow>> NextPending(int64_t max_rows);

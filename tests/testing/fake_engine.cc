@@ -26,25 +26,8 @@ PlanInfo MakePlan(const FakeEngineOptions& options) {
   plan.backend = "fake";
   plan.schedule = "serial";
   plan.max_running_sequences = options.max_running;
+  plan.prediction = options.prediction;
   return plan;
-}
-
-GenerateResult Answer(const std::string& prompt, bool cancelled) {
-  GenerateResult result;
-  result.num_prompt_tokens = static_cast<int32_t>(prompt.size());
-  if (absl::StartsWith(prompt, "fail:") && !cancelled) {
-    result.status = absl::InternalError("asked to fail");
-    return result;
-  }
-  Choice choice;
-  if (cancelled) {
-    choice.finish_reason = FinishReason::kCancelled;
-  } else {
-    choice.text = absl::StrCat("echo: ", prompt);
-    for (const char byte : choice.text) choice.tokens.push_back(static_cast<uint8_t>(byte));
-  }
-  result.choices.push_back(std::move(choice));
-  return result;
 }
 
 }  // namespace
@@ -75,6 +58,7 @@ absl::StatusOr<RequestId> FakeEngine::Submit(GenerateRequest request, TokenSink*
     id = next_id_++;
     prompts_.push_back(prompt);
     sampling_.push_back(request.sampling);
+    groups_.push_back(request.group);
     queued_.push_back({id, std::move(prompt), request.stream, sink, {}, false});
   }
   changed_.NotifyAll();
@@ -152,6 +136,11 @@ std::vector<SamplingParams> FakeEngine::submitted_sampling() const {
   return sampling_;
 }
 
+std::vector<RequestGroup> FakeEngine::submitted_groups() const {
+  MutexLock lock(&mutex_);
+  return groups_;
+}
+
 int64_t FakeEngine::num_cancelled() const {
   MutexLock lock(&mutex_);
   return num_cancelled_;
@@ -212,6 +201,25 @@ std::vector<FakeEngine::Finish> FakeEngine::CollectLocked() {
   collect(running_, true);
   collect(queued_, false);
   return finished;
+}
+
+GenerateResult FakeEngine::Answer(const std::string& prompt, bool cancelled) const {
+  GenerateResult result;
+  result.num_prompt_tokens = static_cast<int32_t>(prompt.size());
+  result.num_shared_prompt_tokens = options_.num_shared_prompt_tokens;
+  if (absl::StartsWith(prompt, "fail:") && !cancelled) {
+    result.status = absl::InternalError("asked to fail");
+    return result;
+  }
+  Choice choice;
+  if (cancelled) {
+    choice.finish_reason = FinishReason::kCancelled;
+  } else {
+    choice.text = absl::StrCat("echo: ", prompt);
+    for (const char byte : choice.text) choice.tokens.push_back(static_cast<uint8_t>(byte));
+  }
+  result.choices.push_back(std::move(choice));
+  return result;
 }
 
 void FakeEngine::Deliver(Finish finish) {

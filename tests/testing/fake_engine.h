@@ -30,7 +30,9 @@ struct FakeEngineOptions {
   std::chrono::microseconds delay{0};  // from the start of a request to its answer
   int32_t max_running = 8;
   int32_t max_queued_requests = 1024;
-  int64_t trace_bytes = 0;  // StopTrace() returns no less
+  int64_t trace_bytes = 0;                        // StopTrace() returns no less
+  int32_t num_shared_prompt_tokens = 0;           // of every result
+  std::optional<PlanPrediction> prediction = {};  // of the plan
   ModelInfo model = {.name = "fake",
                      .architecture = "FakeForCausalLM",
                      .num_parameters = 0,
@@ -61,6 +63,7 @@ class FakeEngine : public Engine {
   // What happened so far.
   std::vector<std::string> submitted_prompts() const;  // accepted ones, in order
   std::vector<SamplingParams> submitted_sampling() const;
+  std::vector<RequestGroup> submitted_groups() const;
   int64_t num_cancelled() const;
   int32_t max_seen_running() const;  // most requests that ran at the same time
 
@@ -87,6 +90,7 @@ class FakeEngine : public Engine {
   void StartLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<Finish> CollectLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void Deliver(Finish finish);
+  GenerateResult Answer(const std::string& prompt, bool cancelled) const;
 
   const FakeEngineOptions options_;
   const PlanInfo plan_;
@@ -97,6 +101,7 @@ class FakeEngine : public Engine {
   std::function<void()> when_room_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> prompts_ ABSL_GUARDED_BY(mutex_);
   std::vector<SamplingParams> sampling_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RequestGroup> groups_ ABSL_GUARDED_BY(mutex_);
   RequestId next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   int64_t num_cancelled_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t max_seen_running_ ABSL_GUARDED_BY(mutex_) = 0;
