@@ -171,8 +171,9 @@ TEST_F(SchedulerTest, TheYoungestIsPutBackWithItsTokensAndComesFirstAgain) {
     EXPECT_TRUE(later->block_table.empty()) << "those put back go first";
     Step();
   }
-  EXPECT_EQ(std::vector<TokenId>(youngest->tokens.begin(), youngest->tokens.begin() + tokens.size()),
-            tokens);
+  EXPECT_EQ(
+      std::vector<TokenId>(youngest->tokens.begin(), youngest->tokens.begin() + tokens.size()),
+      tokens);
   RunToEnd();
   EXPECT_LE(scheduler_->counters().num_recomputed_tokens, scheduler_->counters().num_lost_tokens);
 }
