@@ -70,7 +70,8 @@ absl::Status LoadTokenizer(const std::string& folder, EngineParts* parts) {
   return absl::OkStatus();
 }
 
-SamplingDefaults MakeSamplingDefaults(const GenerationConfig& config) {
+SamplingDefaults MakeSamplingDefaults(const GenerationConfig& config,
+                                      const EngineOptions& options) {
   SamplingDefaults defaults;
   defaults.temperature = config.temperature;
   defaults.top_p = config.top_p;
@@ -78,6 +79,9 @@ SamplingDefaults MakeSamplingDefaults(const GenerationConfig& config) {
   defaults.min_p = config.min_p;
   defaults.repetition_penalty = config.repetition_penalty;
   defaults.eos_token_ids = config.eos_token_ids;
+  if (options.dummy_mean_output_tokens > 0) {
+    defaults.chance_to_end = 1.0 / options.dummy_mean_output_tokens;
+  }
   return defaults;
 }
 
@@ -133,10 +137,14 @@ absl::Status BuildParts(const EngineOptions& options, Logger& logger, EnginePart
                                           {"effect", "the system moves compute threads about"}});
   }
   ASSIGN_OR_RETURN(parts->generation_config, LoadGenerationConfig(options.model, decision.config));
-  RETURN_IF_ERROR(ValidateSamplingDefaults(MakeSamplingDefaults(parts->generation_config),
+  RETURN_IF_ERROR(ValidateSamplingDefaults(MakeSamplingDefaults(parts->generation_config, options),
                                            decision.config.vocab_size));
   RETURN_IF_ERROR(LoadTokenizer(options.model, parts));
   ASSIGN_OR_RETURN(const LoadFormat load_format, ParseLoadFormat(options.load_format));
+  if (options.dummy_mean_output_tokens > 0 && load_format != LoadFormat::kDummy) {
+    return absl::InvalidArgumentError(
+        "dummy_mean_output_tokens ends answers by chance, which needs load_format dummy");
+  }
   if (decision.backend->has_device_memory()) {
     // Before the memory is taken. Where not even the probe's memory can be pinned, there is nothing
     // to compare with.
@@ -170,7 +178,7 @@ class EngineImpl : public Engine {
     thread_.emplace(EngineThreadParts{
         *parts_->step_runner, *parts_->scheduler, *parts_->kv_cache, parts_->predictor.get(),
         parts_->decision.plan.experts.page_bytes, parts_->trace, parts_->tokenizer.get(),
-        MakeSamplingDefaults(parts_->generation_config), model_.vocab_size, model_.max_model_len,
+        MakeSamplingDefaults(parts_->generation_config, options), model_.vocab_size, model_.max_model_len,
         *parts_->sampling_runner, logger, observer, [this]() { LeaveQueue(); }});
     preparer_.emplace(parts_->tokenizer.get(), parts_->chat_template.get(), model_.vocab_size,
                       options.tokenizer_threads, options.max_queued_requests);

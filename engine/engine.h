@@ -229,10 +229,22 @@ struct LinkRates {
   std::vector<Row> rows;  // by copy_bytes, ascending
 };
 
+// A request of a simulated run. Prompts that are to be shared begin with the same `prefix`.
+struct SimulatedRequest {
+  int32_t num_prompt_tokens = 0;
+  int32_t num_output_tokens = 0;  // it ends after so many
+  int32_t max_output_tokens = 0;  // as the scheduler knows it; 0: it knows the number
+  RequestGroup group = {};
+  int32_t num_shared_prompt_tokens = 0;  // first ones, the same in all requests of the job
+  int64_t arrives_at_step = 0;
+};
+
 // A step in virtual time, and what the planner says of one like it among its own kind.
 struct SimulatedStep {
   int32_t num_sequences = 0;
-  bool has_prompts = false;
+  int32_t num_generated_tokens = 0;
+  int32_t num_prompt_tokens = 0;
+  int64_t num_kv_pages_used = 0;
   double us = 0;  // from the choice of the batch to the last token sampled
   double predicted_us = 0;
   std::array<double, kNumLanes> lane_us = {};  // by Lane
@@ -250,7 +262,12 @@ struct SimulatedRun {
       0;  // mean of the steps with a full batch and no prompt; 0: there was none
   double decode_predicted_us = 0;                   // what the planner says of the same steps
   std::array<double, kNumLanes> lane_busy_us = {};  // by Lane, of all steps
+  int64_t num_kv_pages = 0;
+  int64_t num_preempted_sequences = 0;
+  int64_t num_recomputed_tokens = 0;
+  int64_t num_shared_prompt_tokens = 0;
   std::vector<SimulatedStep> steps;
+  std::vector<int64_t> end_steps;  // of each request: the step that gave it its last token
   double tokens_per_s() const {
     return seconds > 0 ? static_cast<double>(num_generated_tokens) / seconds : 0;
   }
@@ -278,9 +295,11 @@ class Engine {
   // The model that Create() would load, from config.json and the chat template alone.
   static absl::StatusOr<ModelInfo> Describe(const EngineOptions& options);
 
-  // Runs requests of these prompt lengths through the scheduler and the pipeline on the simulated
-  // machine of `options.hardware`, in virtual time. InvalidArgument without a profile; else as
-  // Plan().
+  // Runs requests through the scheduler and the pipeline on the simulated machine of
+  // `options.hardware`, in virtual time. InvalidArgument without a profile; else as Plan().
+  static absl::StatusOr<SimulatedRun> Simulate(const EngineOptions& options,
+                                               absl::Span<const SimulatedRequest> requests);
+  // Of one client, whose answers all have `num_output_tokens`.
   static absl::StatusOr<SimulatedRun> Simulate(const EngineOptions& options,
                                                absl::Span<const int32_t> prompt_lengths,
                                                int32_t num_output_tokens);

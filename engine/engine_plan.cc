@@ -17,6 +17,9 @@ namespace {
 // Micro-batches on a GPU when the configuration names no number: two for the GPU and the CPU to
 // work on at once, two more whose hidden states are on the link or wait (cgopipe.cc).
 constexpr int32_t kAutoMicroBatches = 4;
+// Rows that a micro-batch has at least, while one does: a tile of the GPU's matrix kernels is not
+// filled by less.
+constexpr int32_t kMinMicroBatchRows = 32;
 // What the driver takes on the GPU beside the arenas: code of our kernels and of cuBLAS's (seen on
 // an H200: 85 MiB), and page tables of 8 bytes for every 4 KiB of pinned host memory.
 constexpr int64_t kGpuKernelBytes = int64_t{128} << 20;
@@ -77,6 +80,7 @@ CutOptions MakeCut(const EngineOptions& options, const EnginePlan& plan, bool ha
   cut.max_rows = plan.activations.max_rows;
   cut.num_micro_batches = std::max(1, options.num_micro_batches);
   if (!has_device_memory) return cut;
+  cut.min_rows = kMinMicroBatchRows;
   if (plan.kv_cache.dtype == plan.activations.kv_dtype) {
     cut.attention = plan.schedule->decode_on_device ? AttentionPlacement::kDevice
                                                     : AttentionPlacement::kPrefillOnDevice;

@@ -76,13 +76,13 @@ using PromptInput = std::variant<std::string, std::vector<TokenId>, ChatPrompt>;
 struct RequestGroup {
   // Clients share the machine in proportion to their weights, in tokens computed for them. Requests
   // that name no client count as one client's.
-  std::string client;
+  std::string client = {};
   double client_weight = 1;  // above 0
   // A higher one goes before all lower ones.
   int32_t priority = 0;
   // Requests of one job share the KV pages of equal prompt beginnings, and the lengths of answers
   // that have ended tell how long the others will be. Empty: shares with none.
-  std::string job;
+  std::string job = {};
 };
 // Of interactive requests: above every job's.
 inline constexpr int32_t kInteractivePriority = 1000;

@@ -87,7 +87,7 @@ BatchShape EvenShape(const StepLoad& load, const CutOptions& cut, int32_t slidin
   const int64_t num_rows =
       load.num_decode + std::llround(load.num_prompts * static_cast<double>(prompt_tokens));
   const int64_t num_sequences = load.num_decode + static_cast<int64_t>(std::ceil(load.num_prompts));
-  int64_t n = std::min<int64_t>(cut.num_micro_batches, num_sequences);
+  int64_t n = std::min<int64_t>(cut.num_micro_batches, num_rows / cut.min_rows);
   if (cut.max_rows > 0) n = std::max(n, CeilDiv(num_rows, cut.max_rows));
   n = std::clamp<int64_t>(n, 1, std::max<int64_t>(1, num_sequences));
   BatchShape shape;

@@ -73,6 +73,10 @@ SequenceSampler::SequenceSampler(const SamplingParams& params, const SamplingDef
     end_tokens_.insert(end_tokens_.end(), defaults.eos_token_ids.begin(),
                        defaults.eos_token_ids.end());
   }
+  if (!params.ignore_eos && !defaults.eos_token_ids.empty()) {
+    chance_to_end_ = defaults.chance_to_end;
+    chance_end_token_ = defaults.eos_token_ids.front();
+  }
   if (sampling_.repetition_penalty == 1) return;
   for (TokenId token : prompt) {
     CHECK(token >= 0 && token < vocab_size) << "prompt token " << token;
@@ -103,6 +107,7 @@ absl::StatusOr<SequenceSampler::Sampled> SequenceSampler::Sample(absl::Span<floa
   Sampled sampled;
   sampled.token = sampling_.temperature == 0 ? FirstMax(logits, scratch.block_max, max)
                                              : Draw(logits, max, scratch);
+  if (EndsByChance()) sampled.token = chance_end_token_;
   if (num_logprobs_.has_value()) {
     const double logprob = raw_logits[sampled.token] - raw.log_sum_exp;
     sampled.logprob = TokenLogprob{
@@ -110,6 +115,12 @@ absl::StatusOr<SequenceSampler::Sampled> SequenceSampler::Sample(absl::Span<floa
   }
   Record(sampled.token);
   return sampled;
+}
+
+bool SequenceSampler::EndsByChance() const {
+  if (chance_to_end_ == 0 || num_sampled_ < sampling_.min_tokens) return false;
+  // Other numbers than those that tokens are drawn with.
+  return UniformAt(~seed_, choice_index_, num_sampled_) < chance_to_end_;
 }
 
 bool SequenceSampler::WillAdjust() const {

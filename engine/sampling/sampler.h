@@ -59,6 +59,7 @@ class SequenceSampler {
  private:
   bool WillAdjust() const;
   void Adjust(absl::Span<float> logits) const;
+  bool EndsByChance() const;
   TokenId Draw(absl::Span<const float> logits, float max, SamplerScratch& scratch) const;
   // Leaves what the truncation keeps in scratch.candidates and returns the sum of their weights.
   double Truncate(absl::Span<const float> logits, SoftmaxScale scale,
@@ -74,6 +75,8 @@ class SequenceSampler {
   int32_t num_sampled_ = 0;  // position of the next token in the output
   std::vector<std::pair<TokenId, float>> logit_bias_;
   std::vector<TokenId> end_tokens_;  // masked until min_tokens
+  double chance_to_end_ = 0;         // SamplingDefaults::chance_to_end, with this token
+  TokenId chance_end_token_ = 0;
   // Tokens seen, with their number in the output; 0 for those only in the prompt.
   absl::flat_hash_map<TokenId, int32_t> output_counts_;
 };

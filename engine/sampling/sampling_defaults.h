@@ -24,6 +24,9 @@ struct SamplingDefaults {
   std::optional<float> repetition_penalty;
   std::optional<int32_t> top_k;
   std::vector<TokenId> eos_token_ids;  // any of them ends a sequence
+  // Of each token to be an end of sequence whatever the logits say, where that is not ignored.
+  // Random weights would never end; 0: off.
+  double chance_to_end = 0;
 };
 
 // InvalidArgument naming the field, the value and the range, as ValidateSamplingParams() does, but

@@ -35,6 +35,8 @@ int64_t Batch::StagingPages(const Sequence& sequence) const {
 
 void Batch::Cut(const CutOptions& options) {
   CHECK_GE(options.num_micro_batches, 1);
+  CHECK_GE(options.min_rows, 1);
+  CHECK(!sequences_.empty());
   CHECK(options.attention == AttentionPlacement::kHost || options.kv_page_tokens > 0);
   options_ = options;
   longest_first_.resize(sequences_.size());
@@ -42,7 +44,8 @@ void Batch::Cut(const CutOptions& options) {
   std::stable_sort(longest_first_.begin(), longest_first_.end(), [this](int32_t a, int32_t b) {
     return NumContextTokens(*sequences_[a]) > NumContextTokens(*sequences_[b]);
   });
-  int32_t num_parts = std::min(options.num_micro_batches, num_sequences());
+  int32_t num_parts = std::clamp(num_rows_ / options.min_rows, 1,
+                                 std::min(options.num_micro_batches, num_sequences()));
   if (options.max_rows > 0) {
     num_parts = std::max<int32_t>(num_parts, CeilDiv(num_rows_, options.max_rows));
   }

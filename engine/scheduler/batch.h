@@ -24,6 +24,9 @@ enum class AttentionPlacement : uint8_t {
 
 struct CutOptions {
   int32_t num_micro_batches = 1;  // at least, if there are as many sequences
+  // Fewer are made of a small batch: each has so many rows, and less to overlap is lost by it than
+  // by calls that are all overhead.
+  int32_t min_rows = 1;
   AttentionPlacement attention = AttentionPlacement::kHost;
   // Bounds of one micro-batch; a sequence that is larger by itself is alone in one. More
   // micro-batches are made to keep them. 0: none.

@@ -95,12 +95,12 @@ TEST_P(AgreementTest, InEveryStep) {
   for (size_t i = 0; i < run->steps.size(); ++i) {
     const SimulatedStep& step = run->steps[i];
     ExpectLanesAgree(step, i);
-    if (step.has_prompts) ++num_with_prompts;
+    if (step.num_prompt_tokens > 0) ++num_with_prompts;
     // A step is predicted as one of many like it. Only the first has its weights not there yet.
     if (i == 0) continue;
     EXPECT_NEAR(step.us, step.predicted_us, kTolerance * step.predicted_us)
         << "step " << i << " of " << step.num_sequences << " sequences, prompts "
-        << step.has_prompts;
+        << step.num_prompt_tokens;
   }
   EXPECT_GT(num_with_prompts, 10);
   EXPECT_LT(num_with_prompts, run->num_steps - 10);
@@ -160,7 +160,7 @@ TEST(SimulationTest, BooksAddUp) {
   int32_t peak = 0;
   double us = 0;
   for (const SimulatedStep& step : run->steps) {
-    num_tokens += step.num_sequences;
+    num_tokens += step.num_generated_tokens;
     us += step.us;
     peak = std::max(peak, step.num_sequences);
   }

@@ -13,6 +13,7 @@ Sequence MakeSequence(int32_t num_tokens, int32_t num_cached) {
   for (int32_t i = 0; i < num_tokens; ++i) sequence.tokens.push_back(100 * num_tokens + i);
   sequence.num_prompt_tokens = num_tokens;
   sequence.num_cached_tokens = num_cached;
+  sequence.num_step_tokens = num_tokens - num_cached;
   sequence.block_table = {1, 2};
   return sequence;
 }
