@@ -1,5 +1,6 @@
 #include "server/bench.h"
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <iostream>
@@ -42,7 +43,8 @@ absl::StatusOr<std::optional<LinkRates>> ProbeLinkIfAny(const EngineOptions& opt
 void PrintProgress(const BenchLoad::Counts& counts, int64_t num_requests,
                    const BenchRecorder::Totals& totals, int64_t num_tokens_wanted, double seconds) {
   const double tokens_per_s = totals.num_generated_tokens / seconds;
-  const int64_t num_left = num_tokens_wanted - totals.num_generated_tokens;
+  // Where answers end by chance, there may be more tokens than their mean says.
+  const int64_t num_left = std::max<int64_t>(0, num_tokens_wanted - totals.num_generated_tokens);
   std::cerr << absl::StrFormat("bench: %d of %d requests, %d steps, peak %d sequences, %.1f tok/s",
                                counts.num_succeeded, num_requests, totals.num_steps,
                                totals.peak_sequences, tokens_per_s);

@@ -105,6 +105,8 @@ GenerateRequest MakeBenchRequest(const BenchWorkload& workload, int64_t index,
   GenerateRequest request;
   request.input = std::move(prompt);
   request.sampling.temperature = 0;
+  // Where answers end by chance, those of every run end alike.
+  request.sampling.seed = kSeed + 1 + index;
   request.sampling.max_tokens = MaxOutputTokens(workload);
   request.sampling.ignore_eos = !workload.has_geometric_lengths;
   request.group.client = kGroupName;

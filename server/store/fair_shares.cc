@@ -1,6 +1,7 @@
 #include "server/store/fair_shares.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <queue>
 #include <tuple>

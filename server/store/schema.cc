@@ -93,7 +93,7 @@ absl::StatusOr<std::unique_ptr<Database>> OpenWriter(const std::string& path,
   ASSIGN_OR_RETURN(const int64_t version, database->QueryInt("PRAGMA user_version"));
   ASSIGN_OR_RETURN(const int64_t application, database->QueryInt("PRAGMA application_id"));
   ASSIGN_OR_RETURN(const int64_t tables, database->QueryInt("SELECT count(*) FROM sqlite_schema"));
-  if (tables != 0 && application != kApplicationId) {
+  if (tables != 0 && (application != kApplicationId || version < 1)) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, " is another program's database; store.path must name another folder"));
   }

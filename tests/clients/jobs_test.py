@@ -1,13 +1,16 @@
 """A batch job from a foreign client: create, append, seal, watch, read, cancel, delete."""
 
+import time
+
 import grpc
 
-from daemon import DaemonTest, main
+from daemon import Daemon, DaemonTest, main
 
 SERVICE = "/moelight.v1.BatchJobService/"
 
 
-class JobsTest(DaemonTest):
+class JobsTestCase(DaemonTest):
+    """Calls that the tests below have in common."""
 
     def create(self, **fields):
         from moelight.v1 import batch_job_pb2 as pb
@@ -29,6 +32,27 @@ class JobsTest(DaemonTest):
         row = pb.BatchRequest(custom_id=custom_id)
         row.prompt.chat.messages.add(role="user", content=text)
         return row
+
+    def sealed_job(self, num_rows, max_tokens, **job):
+        """A job of `num_rows` equal rows with answers of `max_tokens`, as the seal answers it."""
+        from moelight.v1 import batch_job_pb2 as pb
+        job["default_sampling"] = dict(temperature=0, max_tokens=max_tokens, ignore_eos=True)
+        made = self.create(job=job)
+        rows = [self.chat_row(str(i), "What is 2 plus 2?") for i in range(num_rows)]
+        self.append([pb.AppendBatchRequestsRequest(job_id=made.job_id, requests=rows)])
+        return self.unary(SERVICE + "SealBatchJob", pb.SealBatchJobRequest(job_id=made.job_id),
+                          pb.SealBatchJobResponse).job
+
+    def watch(self, job_id):
+        """Follows the job to its end."""
+        from moelight.v1 import batch_job_pb2 as pb
+        *_, last = self.server_stream(SERVICE + "WatchBatchJob",
+                                      pb.WatchBatchJobRequest(job_id=job_id),
+                                      pb.WatchBatchJobResponse)
+        return last.job
+
+
+class JobsTest(JobsTestCase):
 
     def test_life_of_a_job(self):
         from moelight.v1 import batch_job_pb2 as pb
@@ -92,10 +116,48 @@ class JobsTest(DaemonTest):
                                                    requests=[self.chat_row("a", "x")])])
         self.unary(SERVICE + "CancelBatchJob", pb.CancelBatchJobRequest(job_id=job.job_id),
                    pb.CancelBatchJobResponse)
-        *_, last = self.server_stream(SERVICE + "WatchBatchJob",
-                                      pb.WatchBatchJobRequest(job_id=job.job_id),
-                                      pb.WatchBatchJobResponse)
-        self.assertEqual(last.job.state, pb.BatchJob.STATE_CANCELLED)
+        self.assertEqual(self.watch(job.job_id).state, pb.BatchJob.STATE_CANCELLED)
+
+    def test_client_and_priority_are_checked_and_kept(self):
+        job = self.create(job=dict(client="alice", priority=-100))
+        self.assertEqual((job.client, job.priority), ("alice", -100))
+        for field, bad in (("client", "x" * 65), ("priority", 101)):
+            error = self.assert_code(grpc.StatusCode.INVALID_ARGUMENT,
+                                     lambda: self.create(job={field: bad}))
+            self.assertTrue(error.details().startswith("job.%s: " % field), error.details())
+
+    def test_rows_of_an_expired_job_end_at_once(self):
+        from moelight.v1 import batch_job_pb2 as pb
+        expiry = time.time() + 1
+        job = self.sealed_job(400, 1000, expire_time=dict(seconds=int(expiry), nanos=0))
+        ended = self.watch(job.job_id)
+        self.assertEqual(ended.state, pb.BatchJob.STATE_EXPIRED)
+        self.assertLess(ended.end_time.ToSeconds(), expiry + 3)
+        self.assertEqual(ended.num_succeeded + ended.num_cancelled, 400)
+
+
+class FairnessTest(JobsTestCase):
+    """With places for few rows, so that who gets them decides."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon(cls.binary, ["engine.max_running_sequences=4",
+                                         "server.limits.rows_in_flight=12",
+                                         "server.client_weights=alice=1, bob=2"])
+        cls.daemon.wait_for("ready")
+
+    def test_a_small_job_does_not_wait_for_another_clients_large_one(self):
+        from moelight.v1 import batch_job_pb2 as pb
+        large = self.sealed_job(600, 100, client="alice").job_id
+        small = self.sealed_job(8, 16, client="bob").job_id
+        self.assertEqual(self.watch(small).state, pb.BatchJob.STATE_SUCCEEDED)
+        self.assertLess(self.get(large).num_succeeded, 300)
+        urgent = self.sealed_job(8, 16, client="alice", priority=1).job_id
+        self.assertEqual(self.watch(urgent).state, pb.BatchJob.STATE_SUCCEEDED)
+        self.assertLess(self.get(large).num_succeeded, 500)
+        self.unary(SERVICE + "CancelBatchJob", pb.CancelBatchJobRequest(job_id=large),
+                   pb.CancelBatchJobResponse)
+        self.assertEqual(self.watch(large).state, pb.BatchJob.STATE_CANCELLED)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,9 @@ TEST(BenchRequestTest, GeometricAnswersMayEndAndHaveALimit) {
   const GenerateRequest request = MakeBenchRequest(workload, 3, 50, 1000);
   EXPECT_EQ(request.sampling.max_tokens, 8 * 128);
   EXPECT_FALSE(request.sampling.ignore_eos);
+  ASSERT_TRUE(request.sampling.seed.has_value());
+  EXPECT_EQ(request.sampling.seed, MakeBenchRequest(workload, 3, 60, 1000).sampling.seed);
+  EXPECT_NE(request.sampling.seed, MakeBenchRequest(workload, 4, 50, 1000).sampling.seed);
   EXPECT_EQ(HintFor(workload).num_output_tokens, 128) << "the mean";
 }
 

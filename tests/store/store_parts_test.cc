@@ -151,6 +151,14 @@ TEST(SchemaTest, RefusesNewerAndForeignDatabases) {
     ASSERT_TRUE((*database)->Execute("CREATE TABLE t(a)").ok());
   }
   EXPECT_EQ(OpenWriter(foreign, "").status().code(), absl::StatusCode::kFailedPrecondition);
+
+  const std::string unversioned = folder.path() + "/unversioned.db";
+  ASSERT_TRUE(OpenWriter(unversioned, "").ok());
+  {
+    auto database = Database::Open({unversioned, false, ""});
+    ASSERT_TRUE((*database)->Execute("PRAGMA user_version = 0").ok());
+  }
+  EXPECT_EQ(OpenWriter(unversioned, "").status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(FolderLockTest, SecondHolderIsToldWhoHasIt) {
