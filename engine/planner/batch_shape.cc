@@ -59,6 +59,12 @@ int64_t BatchShape::num_sequences() const {
   return count;
 }
 
+int64_t BatchShape::num_rows(int32_t first, int32_t count) const {
+  int64_t rows = 0;
+  for (int32_t j = first; j < first + count; ++j) rows += micro_batches[j].num_rows();
+  return rows;
+}
+
 BatchShape ShapeOf(const Batch& batch, int32_t sliding_window) {
   BatchShape shape;
   for (const MicroBatch& part : batch.micro_batches()) {

@@ -31,6 +31,7 @@ struct MicroBatchShape {
 struct BatchShape {
   std::vector<MicroBatchShape> micro_batches;
   int64_t num_sequences() const;
+  int64_t num_rows(int32_t first, int32_t count) const;  // of `count` micro-batches
 };
 
 // `batch` must be cut.
