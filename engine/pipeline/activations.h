@@ -22,7 +22,7 @@ namespace moelight {
 
 struct ActivationShape {
   int64_t max_rows = 0;              // tokens of one step
-  int64_t max_micro_batch_rows = 0;  // of one micro-batch
+  int64_t max_micro_batch_rows = 0;  // of one micro-batch, or of one group of them
   int64_t max_sequences = 0;         // of one step
   DType dtype = DType::kF32;         // Backend::activation_dtype()
   // Of the KV pages that one micro-batch's device attention works on; 0: none does.

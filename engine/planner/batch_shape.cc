@@ -6,6 +6,7 @@
 
 #include "engine/backend/simulated/attended_pairs.h"
 #include "engine/base/ceil_div.h"
+#include "engine/pipeline/expert_groups.h"
 
 namespace moelight {
 namespace {
@@ -106,10 +107,14 @@ BatchShape EvenShape(const StepLoad& load, const CutOptions& cut, int32_t slidin
   return shape;
 }
 
-PlanShape PlanShapeFor(const BatchShape& batch, int32_t num_layers, WeightStream weights) {
+PlanShape PlanShapeFor(const BatchShape& batch, const CutOptions& cut, int32_t num_layers,
+                       WeightStream weights) {
   PlanShape shape;
   shape.num_layers = num_layers;
   shape.num_micro_batches = static_cast<int32_t>(batch.micro_batches.size());
+  shape.micro_batches_per_group =
+      MicroBatchesPerGroup(shape.num_micro_batches, cut.max_group_rows,
+                           [&batch](int32_t j) { return batch.micro_batches[j].num_rows(); });
   shape.host_attention = false;
   for (const MicroBatchShape& part : batch.micro_batches) {
     shape.host_attention |= part.num_host_rows > 0;

@@ -47,8 +47,9 @@ struct StepLoad {
 };
 BatchShape EvenShape(const StepLoad& load, const CutOptions& cut, int32_t sliding_window);
 
-// The plan's shape for such a batch.
-PlanShape PlanShapeFor(const BatchShape& batch, int32_t num_layers, WeightStream weights);
+// The plan's shape for such a batch, cut so.
+PlanShape PlanShapeFor(const BatchShape& batch, const CutOptions& cut, int32_t num_layers,
+                       WeightStream weights);
 
 }  // namespace moelight
 

@@ -113,9 +113,9 @@ TEST(CgopipeTest, LoadsWaitForTheLastUseOfWhatTheyOverwrite) {
   EXPECT_NE(std::find(after.begin(), after.end(), last_use), after.end());
 }
 
-// Two groups of three and two. Each hidden state still has its share of pages behind it; the
-// experts of a group run once, behind its last; then its next attention starts, beside which the
-// other group comes back.
+// Two groups of three and two. The hidden states of a group come one behind the other, then its
+// share of pages; its experts run once, behind its last; then its next attention starts, beside
+// which the other group comes back.
 TEST(CgopipeTest, GroupsTakeTurns) {
   const PlanShape shape{3, 5, true, false, false, {{10, 10, 10}, 20, 10}, 3};
   StepPlan plan = BuildCgopipe(shape);
@@ -123,14 +123,17 @@ TEST(CgopipeTest, GroupsTakeTurns) {
     for (int32_t j = 0; j < 5; ++j) {
       const int32_t group = j < 3 ? 0 : 3;
       const int32_t experts = IndexOf(&plan, TaskKind::kExperts, layer, group);
-      const int32_t first_page = IndexOf(&plan, TaskKind::kLoadWeights, layer + 1, 0, 2 * j);
+      // Six parts of ten, and four.
+      const int32_t first_page = IndexOf(&plan, TaskKind::kLoadWeights, layer + 1, 0, 2 * group);
       EXPECT_LT(IndexOf(&plan, TaskKind::kLoadHidden, layer, j), first_page);
-      EXPECT_LT(first_page, IndexOf(&plan, TaskKind::kPostAttn, layer, j));
+      EXPECT_LT(first_page, experts);
       EXPECT_LT(IndexOf(&plan, TaskKind::kPostAttn, layer, j), experts);
       EXPECT_LT(experts, IndexOf(&plan, TaskKind::kPreAttn, layer + 1, j));
     }
     EXPECT_EQ(Find(&plan, TaskKind::kExperts, layer, 0)->num_micro_batches, 3);
     EXPECT_EQ(Find(&plan, TaskKind::kExperts, layer, 3)->num_micro_batches, 2);
+    EXPECT_LT(IndexOf(&plan, TaskKind::kLoadWeights, layer + 1, 0, 5),
+              IndexOf(&plan, TaskKind::kLoadHidden, layer, 3));
     // The CPU has the first group's next attention to do while the second's experts run.
     EXPECT_LT(IndexOf(&plan, TaskKind::kAttn, layer + 1, 2),
               IndexOf(&plan, TaskKind::kLoadHidden, layer, 3));
