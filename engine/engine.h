@@ -133,6 +133,8 @@ struct PlanInfo {
   int32_t max_running_sequences = 0;
   int32_t max_step_tokens = 0;
   int32_t num_micro_batches = 0;
+  // Whether a layer's experts run over two groups of micro-batches rather than over each.
+  bool coalesced_experts = false;
   std::string kv_format;
   int32_t kv_page_tokens = 0;
   int64_t num_kv_pages = 0;

@@ -69,8 +69,21 @@ absl::Status CheckOptions(const EngineOptions& options, const ModelConfig& confi
     return absl::InvalidArgumentError(
         absl::StrCat("engine.weight_page: ", options.weight_page_bytes, " is not a power of two"));
   }
+  if (options.expert_coalescing != "on" && options.expert_coalescing != "off") {
+    return absl::InvalidArgumentError(absl::StrCat("engine.expert_coalescing: \"",
+                                                   options.expert_coalescing,
+                                                   "\" is not one of auto, on, off"));
+  }
   return CheckRange("engine.max_model_len", options.max_model_len, 0,
                     config.max_position_embeddings);
+}
+
+// Rows that go through the experts together: all that half of the decode tokens may be, whole
+// sequences not dividing evenly. Prompts may make micro-batches larger than that, which read the
+// experts seldom enough as it is; so buffers of one micro-batch mostly do for groups.
+int64_t MaxGroupRows(const EngineOptions& options, const CutOptions& cut) {
+  if (options.expert_coalescing != "on") return 0;
+  return std::max<int64_t>(cut.max_rows, CeilDiv(int64_t{options.max_running_sequences} * 5, 8));
 }
 
 // Which micro-batches, and where they attend.
@@ -244,6 +257,7 @@ EngineOptions WithFixedChoices(EngineOptions options) {
   fix(&options.max_step_tokens, std::max(kFixedStepTokens, options.max_running_sequences));
   fix(&options.weight_page_bytes, kFixedWeightPageBytes);
   fix(&options.weight_ring_percent, kFixedRingPercent);
+  if (options.expert_coalescing == "auto") options.expert_coalescing = "off";
   return options;
 }
 
@@ -273,7 +287,8 @@ absl::StatusOr<EnginePlan> MakeEnginePlan(const EngineOptions& given, const Mode
   plan.activations.kv_page_tokens = options.kv_page_tokens;
   plan.cut = MakeCut(options, plan, has_gpu);
   plan.scheduler = MakeSchedulerOptions(options, plan, has_gpu);
-  plan.activations.max_micro_batch_rows = plan.cut.max_rows;
+  plan.cut.max_group_rows = MaxGroupRows(options, plan.cut);
+  plan.activations.max_micro_batch_rows = std::max(plan.cut.max_rows, plan.cut.max_group_rows);
   plan.weights = {&backend.weight_format(), backend.embedding_dtype(), &backend.expert_format()};
   if (has_gpu) plan.weights.expert_page_bytes = options.weight_page_bytes;
   const WeightSizes sizes = exact_sizes != nullptr
@@ -335,6 +350,7 @@ PlanInfo DescribePlan(const EnginePlan& plan, const Backend& backend, bool pinne
   info.max_running_sequences = plan.scheduler.max_running_sequences;
   info.max_step_tokens = plan.scheduler.max_step_tokens;
   info.num_micro_batches = plan.cut.num_micro_batches;
+  info.coalesced_experts = plan.cut.max_group_rows > 0;
   info.kv_format = std::string(KvFormatName(plan.kv_cache.dtype));
   info.kv_page_tokens = plan.kv_cache.page_tokens;
   info.num_kv_pages = plan.kv_cache.num_pages;

@@ -92,6 +92,7 @@ const StepPlan& PlanEvaluator::PlanFor(const Schedule& schedule, const PlanShape
           : *std::max_element(shape.weights.layer_pages.begin(), shape.weights.layer_pages.end());
   const PlanKey key = {&schedule,
                        shape.num_micro_batches,
+                       shape.micro_batches_per_group,
                        shape.host_attention,
                        shape.device_attention,
                        shape.load_kv,
@@ -106,7 +107,7 @@ StepPrediction PlanEvaluator::PredictLoad(const EnginePlan& plan, const StepLoad
                                           const StepPredictor& predictor) {
   const BatchShape batch = EvenShape(load, plan.cut, config_.sliding_window);
   const CoarseStream coarse = Coarsen(plan.experts);
-  const PlanShape shape = PlanShapeFor(batch, config_.num_hidden_layers, coarse.stream);
+  const PlanShape shape = PlanShapeFor(batch, plan.cut, config_.num_hidden_layers, coarse.stream);
   return predictor.Predict(PlanFor(*plan.schedule, shape), batch, coarse.stream, coarse.page_bytes);
 }
 

@@ -49,9 +49,9 @@ class PlanEvaluator {
   absl::StatusOr<PlanEvaluation> Evaluate(const EnginePlan& plan, const WorkloadHint& workload);
 
  private:
-  using PlanKey = std::tuple<const Schedule*, int32_t /*micro-batches*/, bool /*host attention*/,
-                             bool /*device attention*/, bool /*load KV*/, int64_t /*pages*/,
-                             int64_t /*ring slots*/>;
+  using PlanKey = std::tuple<const Schedule*, int32_t /*micro-batches*/, int32_t /*of a group*/,
+                             bool /*host attention*/, bool /*device attention*/, bool /*load KV*/,
+                             int64_t /*pages*/, int64_t /*ring slots*/>;
   const StepPlan& PlanFor(const Schedule& schedule, const PlanShape& shape);
   static SteadyLoad SteadyLoadOf(const EnginePlan& plan, const WorkloadHint& workload);
   StepPrediction PredictMixed(const EnginePlan& plan, const SteadyLoad& steady,

@@ -59,9 +59,11 @@ struct Choices {
   int32_t ring_percent = 0;
   int32_t prompt_share = 0;
   int32_t num_sequences = 0;  // at most; 0: as many as fit
+  bool coalesces = false;     // the experts, over groups of micro-batches
 
   auto key() const {
-    return std::tuple(schedule, num_micro_batches, ring_percent, prompt_share, num_sequences);
+    return std::tuple(schedule, num_micro_batches, ring_percent, prompt_share, num_sequences,
+                      coalesces);
   }
 };
 
@@ -100,6 +102,11 @@ class PolicySearch {
  private:
   std::vector<const Schedule*> ScheduleChoices() const;
   std::vector<int32_t> MicroBatchChoices() const;
+  // Whether groups are a choice; of two micro-batches each is a group anyway.
+  bool MayCoalesce(const Schedule& schedule, int32_t num_micro_batches) const {
+    return options_.expert_coalescing == "auto" && schedule.policy_coalesces &&
+           num_micro_batches > 2;
+  }
   // `options_` with the choices made, for `num_sequences`.
   EngineOptions With(const Choices& choices, int32_t num_sequences) const;
   // The most sequences of the grid that fit; 0: none. Those of `choices` are not looked at.
@@ -114,9 +121,13 @@ class PolicySearch {
   // Everything else, for the best of each schedule.
   void SecondRound();
   // From the best candidate of `schedule` to a better one beside it, as long as there is one.
-  void Climb(const Schedule* schedule);
+  // Nothing if it is behind the best known by more than the share `hopeless`.
+  void Climb(const Schedule* schedule, bool coalesces, double hopeless);
+  // The best of `schedule` with groups, of all numbers of micro-batches. Tried last, and only from
+  // there on, so that what is found without groups does not depend on them.
+  void TryGroups(const Schedule* schedule);
   // Those of `schedule`, the best first.
-  std::vector<const Candidate*> Ranked(const Schedule* schedule) const;
+  std::vector<const Candidate*> Ranked(const Schedule* schedule, bool coalesces = false) const;
   std::vector<Choices> Neighbours(const Choices& choices) const;
   static bool IsWorse(const Candidate& a, const Candidate& b) { return a.score < b.score; }
   // Than the best known, by more than this share of its score.
@@ -124,7 +135,8 @@ class PolicySearch {
     const Candidate& best = *std::max_element(candidates_.begin(), candidates_.end(), IsWorse);
     return score < best.score - share * std::abs(best.score);
   }
-  // Of those that count as equal to the best, the one with the most micro-batches.
+  // Of those that count as equal to the best, one without groups if there is one, and the one with
+  // the most micro-batches.
   Candidate& Finest();
   double Score(const PlanEvaluation& evaluation) const {
     return options_.objective == "energy" ? -evaluation.joules_per_token : evaluation.tokens_per_s;
@@ -169,6 +181,9 @@ EngineOptions PolicySearch::With(const Choices& choices, int32_t num_sequences) 
     const double places = options.admission == "paged" ? kPlacesPerSequence * num_sequences
                                                        : num_sequences;
     options.max_running_sequences = static_cast<int32_t>(std::min<double>(kMaxSequences, places));
+  }
+  if (options.expert_coalescing == "auto") {
+    options.expert_coalescing = choices.coalesces ? "on" : "off";
   }
   if (options.max_step_tokens == 0) {
     const WorkloadHint& workload = options.workload;
@@ -245,10 +260,12 @@ void PolicySearch::TryShares(const Choices& choices, absl::Span<const double> sh
   }
 }
 
-std::vector<const Candidate*> PolicySearch::Ranked(const Schedule* schedule) const {
+std::vector<const Candidate*> PolicySearch::Ranked(const Schedule* schedule, bool coalesces) const {
   std::vector<const Candidate*> ranked;
   for (const Candidate& candidate : candidates_) {
-    if (candidate.choices.schedule == schedule) ranked.push_back(&candidate);
+    if (candidate.choices.schedule == schedule && candidate.choices.coalesces == coalesces) {
+      ranked.push_back(&candidate);
+    }
   }
   std::stable_sort(ranked.begin(), ranked.end(),
                    [](const Candidate* a, const Candidate* b) { return IsWorse(*b, *a); });
@@ -304,6 +321,7 @@ std::vector<Choices> PolicySearch::Neighbours(const Choices& choices) const {
   }
   for (const int32_t count : MicroBatchChoices()) {
     if (count == choices.num_micro_batches) continue;
+    if (choices.coalesces && !MayCoalesce(*choices.schedule, count)) continue;
     // As many sequences, and micro-batches of the same size.
     add([=](Choices& c) { c.num_micro_batches = count; });
     const double same_size =
@@ -318,14 +336,27 @@ std::vector<Choices> PolicySearch::Neighbours(const Choices& choices) const {
   return neighbours;
 }
 
-void PolicySearch::Climb(const Schedule* schedule) {
+void PolicySearch::Climb(const Schedule* schedule, bool coalesces, double hopeless) {
   for (int move = 0; move < kMaxMoves; ++move) {
-    const std::vector<const Candidate*> ranked = Ranked(schedule);
-    if (ranked.empty() || IsWorseBy(kHopeless, ranked.front()->score)) return;
+    const std::vector<const Candidate*> ranked = Ranked(schedule, coalesces);
+    if (ranked.empty() || IsWorseBy(hopeless, ranked.front()->score)) return;
     const Choices best = ranked.front()->choices;
     for (const Choices& choices : Neighbours(best)) Try(choices);
-    if (Ranked(schedule).front()->choices.key() == best.key()) return;
+    if (Ranked(schedule, coalesces).front()->choices.key() == best.key()) return;
   }
+}
+
+void PolicySearch::TryGroups(const Schedule* schedule) {
+  const std::vector<const Candidate*> ranked = Ranked(schedule);
+  if (ranked.empty() || IsWorseBy(kHopeless, ranked.front()->score)) return;
+  for (const int32_t num_micro_batches : MicroBatchChoices()) {
+    if (!MayCoalesce(*schedule, num_micro_batches)) continue;
+    Choices choices = ranked.front()->choices;
+    choices.num_micro_batches = num_micro_batches;
+    choices.coalesces = true;
+    Try(choices);
+  }
+  Climb(schedule, /*coalesces=*/true, /*hopeless=*/0);
 }
 
 Candidate& PolicySearch::Finest() {
@@ -333,8 +364,10 @@ Candidate& PolicySearch::Finest() {
   const double best_score = chosen->score;
   for (Candidate& candidate : candidates_) {
     if (candidate.score < best_score - kIndifference * std::abs(best_score)) continue;
-    const int32_t more = candidate.choices.num_micro_batches - chosen->choices.num_micro_batches;
-    if (more > 0 || (more == 0 && IsWorse(*chosen, candidate))) chosen = &candidate;
+    const auto rank = [](const Candidate& c) {
+      return std::tuple(!c.choices.coalesces, c.choices.num_micro_batches, c.score);
+    };
+    if (rank(candidate) > rank(*chosen)) chosen = &candidate;
   }
   return *chosen;
 }
@@ -349,7 +382,10 @@ absl::StatusOr<PolicyChoice> PolicySearch::Run() {
     return absl::InternalError("no policy was found where one fits");
   }
   SecondRound();
-  for (const Schedule* schedule : ScheduleChoices()) Climb(schedule);
+  for (const Schedule* schedule : ScheduleChoices()) {
+    Climb(schedule, /*coalesces=*/false, kHopeless);
+  }
+  for (const Schedule* schedule : ScheduleChoices()) TryGroups(schedule);
   return std::move(Finest().choice);
 }
 

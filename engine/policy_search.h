@@ -1,10 +1,11 @@
 // ChoosePolicy: the best values for what EngineOptions leaves open, on the hardware of a profile.
 //
-// A policy (MoE-Lightning section 4.2) is N sequences, n micro-batches, where attention runs (the
-// schedule), the share of the weights that is resident (what the GPU's memory leaves, after the
-// ring of streamed pages), and how many prompt tokens a step takes. Every candidate is sized by the
-// same MakeEnginePlan() that the engine is built from, so what is chosen fits; and predicted by the
-// same StepPredictor that each step is compared with later.
+// A policy (MoE-Lightning section 4.2) is N sequences, n micro-batches, whether these go through
+// the experts one by one or in groups, where attention runs (the schedule), the share of the
+// weights that is resident (what the GPU's memory leaves, after the ring of streamed pages), and
+// how many prompt tokens a step takes. Every candidate is sized by the same MakeEnginePlan() that
+// the engine is built from, so what is chosen fits; and predicted by the same StepPredictor that
+// each step is compared with later.
 //
 // Not all candidates are tried: from good ones the search climbs to the best around them. There may
 // be a better one elsewhere, seldom by more than a few percent.

@@ -22,7 +22,7 @@ namespace moelight {
 
 struct ActivationShape {
   int64_t max_rows = 0;              // tokens of one step
-  int64_t max_micro_batch_rows = 0;  // of one micro-batch
+  int64_t max_micro_batch_rows = 0;  // of one micro-batch, or of one group of them
   int64_t max_sequences = 0;         // of one step
   DType dtype = DType::kF32;         // Backend::activation_dtype()
   // Of the KV pages that one micro-batch's device attention works on; 0: none does.
@@ -56,11 +56,10 @@ class Activations {
   TensorView rope_inv_freq;  // [head_dim / 2] f32
   std::array<KvLayerView, kNumKvStagings> kv_staging;
   // In host memory:
-  TensorView qkv_host;   // [R, qkv_size]   D1's target
-  TensorView attn_host;  // [R, q_size]
-  TensorView logits;     // [S, vocab_size] f32; logits_device itself without device memory
-  TensorView
-      expert_offsets;  // [S, num_experts + 1] i32: by micro-batch, of the last layer's routing
+  TensorView qkv_host;        // [R, qkv_size]   D1's target
+  TensorView attn_host;       // [R, q_size]
+  TensorView logits;          // [S, vocab_size] f32; logits_device itself without device memory
+  TensorView expert_offsets;  // [S, num_experts + 1] i32: by group, of the last layer's routing
 
  private:
   Activations() = default;

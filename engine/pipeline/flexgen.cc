@@ -33,9 +33,9 @@ StepPlan BuildFlexgen(const PlanShape& shape) {
       builder.Add(TaskKind::kOffloadKv, layer, j);
     }
     builder.Add(TaskKind::kPostAttn, layer, j);
-    if (layer + 1 < shape.num_layers) continue;
-    builder.Add(TaskKind::kLogits, layer, j);
-    builder.Add(TaskKind::kOffloadLogits, layer, j);
+    AddGroupEnd(shape, layer, j, [&builder](TaskKind kind, int32_t at, int32_t micro_batch) {
+      builder.Add(kind, at, micro_batch);
+    });
   }
   builder.LoadAhead(shape.num_layers - 1, shape.weights.num_parts);
   return builder.Finish();
@@ -70,9 +70,7 @@ StepPlan BuildFlexgenCpu(const PlanShape& shape) {
         chain(TaskKind::kOffloadKv, layer, j);
       }
       chain(TaskKind::kPostAttn, layer, j);
-      if (layer + 1 < shape.num_layers) continue;
-      chain(TaskKind::kLogits, layer, j);
-      chain(TaskKind::kOffloadLogits, layer, j);
+      AddGroupEnd(shape, layer, j, chain);
     }
   }
   builder.LoadAhead(shape.num_layers - 1, shape.weights.num_parts);

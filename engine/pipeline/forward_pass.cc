@@ -42,14 +42,15 @@ void ForwardPass::BeginStep(const Batch* batch) {
     CHECK_LE(part.num_rows(), act_.normed.dim(0));
   }
   batch_ = batch;
+  num_kept_offsets_ = 0;
   h2d_bytes_ = 0;
   d2h_bytes_ = 0;
 }
 
 void ForwardPass::EndStep() {
   if (expert_counts_.empty()) return;
-  for (size_t j = 0; j < batch_->micro_batches().size(); ++j) {
-    const int32_t* offsets = act_.expert_offsets.Rows(j, j + 1).as<int32_t>();
+  for (int32_t i = 0; i < num_kept_offsets_; ++i) {
+    const int32_t* offsets = act_.expert_offsets.Rows(i, i + 1).as<int32_t>();
     for (size_t e = 0; e < expert_counts_.size(); ++e) {
       expert_counts_[e] += offsets[e + 1] - offsets[e];
     }
@@ -59,10 +60,11 @@ void ForwardPass::EndStep() {
 ForwardPass::TaskMethod ForwardPass::MethodOf(TaskKind kind) {
   // In the order of TaskKind.
   static constexpr TaskMethod kMethods[] = {
-      &ForwardPass::Embed,       &ForwardPass::PreAttn,    &ForwardPass::OffloadQkv,
-      &ForwardPass::Attn,        &ForwardPass::LoadHidden, &ForwardPass::LoadKv,
-      &ForwardPass::DeviceAttn,  &ForwardPass::OffloadKv,  &ForwardPass::PostAttn,
-      &ForwardPass::LoadWeights, &ForwardPass::Logits,     &ForwardPass::OffloadLogits,
+      &ForwardPass::Embed,         &ForwardPass::PreAttn,     &ForwardPass::OffloadQkv,
+      &ForwardPass::Attn,          &ForwardPass::LoadHidden,  &ForwardPass::LoadKv,
+      &ForwardPass::DeviceAttn,    &ForwardPass::OffloadKv,   &ForwardPass::PostAttn,
+      &ForwardPass::Experts,       &ForwardPass::LoadWeights, &ForwardPass::Logits,
+      &ForwardPass::OffloadLogits,
   };
   static_assert(std::size(kMethods) == kNumTaskKinds);
   return kMethods[static_cast<int>(kind)];
@@ -156,22 +158,29 @@ absl::Status ForwardPass::OffloadKv(const Task& task, const MicroBatch& part, St
 }
 
 absl::Status ForwardPass::PostAttn(const Task& task, const MicroBatch& part, Stream& stream) {
-  const LayerWeights& weights = parts_.weights.layers[task.layer];
-  const TensorView hidden = RowsOf(act_.hidden, part);
-  const TensorView normed = act_.normed.Rows(0, part.num_rows());
-  RETURN_IF_ERROR(parts_.device.MatMul(
-      {RowsOf(act_.attn_device, part), weights.o, hidden, /*accumulate=*/true}, stream));
-  RETURN_IF_ERROR(parts_.device.RmsNorm(
-      {hidden, weights.ffn_norm, parts_.config.rms_norm_eps, normed}, stream));
-  return Ffn(task.layer, normed, hidden, stream);
+  return parts_.device.MatMul({RowsOf(act_.attn_device, part), parts_.weights.layers[task.layer].o,
+                               RowsOf(act_.hidden, part), /*accumulate=*/true},
+                              stream);
 }
 
-absl::Status ForwardPass::Ffn(int32_t layer, const TensorView& normed, const TensorView& hidden,
-                              Stream& stream) {
-  const LayerWeights& weights = parts_.weights.layers[layer];
+absl::Status ForwardPass::Experts(const Task& task, const MicroBatch& first, Stream& stream) {
+  const LayerWeights& weights = parts_.weights.layers[task.layer];
+  const MicroBatch& last = batch_->micro_batches()[task.micro_batch + task.num_micro_batches - 1];
+  const TensorView hidden = act_.hidden.Rows(first.row_begin, last.row_end);
+  const TensorView normed = act_.normed.Rows(0, hidden.dim(0));
+  RETURN_IF_ERROR(parts_.device.RmsNorm(
+      {hidden, weights.ffn_norm, parts_.config.rms_norm_eps, normed}, stream));
   if (weights.experts.empty()) {
     return parts_.device.DenseFfn({normed, weights.dense, hidden}, stream);
   }
+  RETURN_IF_ERROR(Moe(task.layer, normed, hidden, stream));
+  if (task.layer + 1 < parts_.config.num_hidden_layers) return absl::OkStatus();
+  return KeepExpertOffsets(stream);
+}
+
+absl::Status ForwardPass::Moe(int32_t layer, const TensorView& normed, const TensorView& hidden,
+                              Stream& stream) {
+  const LayerWeights& weights = parts_.weights.layers[layer];
   const int64_t num_rows = normed.dim(0);
   const int32_t top_k = parts_.config.num_experts_per_tok;
   Routing routing = act_.routing;
@@ -184,6 +193,14 @@ absl::Status ForwardPass::Ffn(int32_t layer, const TensorView& normed, const Ten
   MoeFfnArgs args{normed, routing, weights.experts, hidden, {}};
   if (parts_.experts != nullptr) args.pages = parts_.experts->pages(layer);
   return parts_.device.MoeFfn(args, stream);
+}
+
+absl::Status ForwardPass::KeepExpertOffsets(Stream& stream) {
+  const TensorView row = act_.expert_offsets.Rows(num_kept_offsets_, num_kept_offsets_ + 1);
+  ++num_kept_offsets_;
+  return parts_.device.Copy(
+      act_.routing.expert_offsets,
+      TensorView::Make(row.data, DType::kI32, {parts_.config.num_experts + 1}), stream);
 }
 
 absl::Status ForwardPass::LoadWeights(const Task& task, const MicroBatch&, Stream& stream) {
@@ -202,15 +219,7 @@ absl::Status ForwardPass::LoadWeights(const Task& task, const MicroBatch&, Strea
   return absl::OkStatus();
 }
 
-absl::Status ForwardPass::Logits(const Task& task, const MicroBatch& part, Stream& stream) {
-  if (!expert_counts_.empty()) {
-    // The routing of the last layer, which is still in place.
-    RETURN_IF_ERROR(parts_.device.Copy(
-        act_.routing.expert_offsets,
-        TensorView::Make(act_.expert_offsets.Rows(task.micro_batch, task.micro_batch + 1).data,
-                         DType::kI32, {parts_.config.num_experts + 1}),
-        stream));
-  }
+absl::Status ForwardPass::Logits(const Task&, const MicroBatch& part, Stream& stream) {
   if (part.num_outputs() == 0) return absl::OkStatus();
   const TensorView last_hidden = act_.last_hidden.Rows(part.output_begin, part.output_end);
   RETURN_IF_ERROR(parts_.device.GatherRows(

@@ -65,14 +65,17 @@ class ForwardPass : public TaskRunner {
   absl::Status DeviceAttn(const Task& task, const MicroBatch& part, Stream& stream);
   absl::Status OffloadKv(const Task& task, const MicroBatch& part, Stream& stream);
   absl::Status PostAttn(const Task& task, const MicroBatch& part, Stream& stream);
+  absl::Status Experts(const Task& task, const MicroBatch& first, Stream& stream);
   absl::Status LoadWeights(const Task& task, const MicroBatch& part, Stream& stream);
   absl::Status Logits(const Task& task, const MicroBatch& part, Stream& stream);
   absl::Status OffloadLogits(const Task& task, const MicroBatch& part, Stream& stream);
 
   // Attention of the host's rows of a micro-batch, now.
   absl::Status AttendOnHost(int32_t layer, int32_t micro_batch);
-  absl::Status Ffn(int32_t layer, const TensorView& normed, const TensorView& hidden,
+  absl::Status Moe(int32_t layer, const TensorView& normed, const TensorView& hidden,
                    Stream& stream);
+  // Keeps what the last layer routed where.
+  absl::Status KeepExpertOffsets(Stream& stream);
   AttentionArgs AttentionArgsOf(const TensorView& qkv, const TensorView& out) const;
   const KvLayerView& staging(const Task& task) const {
     return act_.kv_staging[KvStagingOf(task, static_cast<int32_t>(batch_->micro_batches().size()))];
@@ -87,6 +90,7 @@ class ForwardPass : public TaskRunner {
   const std::unique_ptr<Stream> host_stream_;  // of `host`, for what runs on the cpu lane
   const Batch* batch_ = nullptr;
   std::vector<int64_t> expert_counts_;
+  int32_t num_kept_offsets_ = 0;  // rows of act_.expert_offsets, one for each group
   int64_t h2d_bytes_ = 0;
   int64_t d2h_bytes_ = 0;
 };

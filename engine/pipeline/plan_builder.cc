@@ -22,11 +22,12 @@ PlanBuilder::PlanBuilder(const PlanShape& shape) : shape_(shape), layer_used_(sh
 }
 
 int32_t PlanBuilder::Add(TaskKind kind, int32_t layer, int32_t micro_batch) {
-  const int32_t index = Append(Task{kind, layer, micro_batch, 0, false, {}});
-  if (kind == TaskKind::kPostAttn && micro_batch + 1 == shape_.num_micro_batches) {
+  Task task = MakeTask(shape_, kind, layer, micro_batch);
+  if (kind == TaskKind::kExperts &&
+      micro_batch + task.num_micro_batches == shape_.num_micro_batches) {
     layer_used_[layer] = true;
   }
-  return index;
+  return Append(std::move(task));
 }
 
 void PlanBuilder::AlsoAfter(int32_t before) {

@@ -14,6 +14,28 @@
 
 namespace moelight {
 
+// What follows the kPostAttn of `micro_batch` in every schedule, by `add`(kind, layer,
+// micro-batch): once the last of its group has come, the group's experts and, after the last layer,
+// the logits of each of its micro-batches.
+template <typename Add>
+void AddGroupEnd(const PlanShape& shape, int32_t layer, int32_t micro_batch, Add add) {
+  if (!shape.is_last_of_group(micro_batch)) return;
+  const int32_t first = shape.first_of_group(micro_batch);
+  add(TaskKind::kExperts, layer, first);
+  if (layer + 1 < shape.num_layers) return;
+  for (int32_t j = first; j <= micro_batch; ++j) {
+    add(TaskKind::kLogits, layer, j);
+    add(TaskKind::kOffloadLogits, layer, j);
+  }
+}
+
+// The task, with as many micro-batches as its kind has in `shape`.
+inline Task MakeTask(const PlanShape& shape, TaskKind kind, int32_t layer, int32_t micro_batch) {
+  Task task = {kind, layer, micro_batch};
+  if (kind == TaskKind::kExperts) task.num_micro_batches = shape.group_size(micro_batch);
+  return task;
+}
+
 class PlanBuilder {
  public:
   explicit PlanBuilder(const PlanShape& shape);
@@ -66,7 +88,7 @@ class PlanBuilder {
   std::vector<Load> loads_;  // in stream order, without the head
   size_t next_load_ = 0;
   std::vector<int64_t> first_index_;  // of each layer's first page in the stream
-  std::vector<bool> layer_used_;      // whether the layer's last kPostAttn has been launched
+  std::vector<bool> layer_used_;      // whether the layer's last kExperts has been launched
 };
 
 }  // namespace moelight

@@ -26,6 +26,9 @@ std::vector<TaskKey> ProducersOf(const Task& task, const PlanShape& shape) {
   const int32_t layer = task.layer;
   const int32_t j = task.micro_batch;
   const auto of = [j](TaskKind kind, int32_t at) { return TaskKey{kind, at, j, 0, false}; };
+  const auto experts = [&shape, j](int32_t at) {
+    return TaskKey{TaskKind::kExperts, at, shape.first_of_group(j), 0, false};
+  };
   switch (task.kind) {
     case TaskKind::kEmbed:
     case TaskKind::kLoadKv:
@@ -33,7 +36,7 @@ std::vector<TaskKey> ProducersOf(const Task& task, const PlanShape& shape) {
       return {};
     case TaskKind::kPreAttn:
       if (layer == 0) return {of(TaskKind::kEmbed, 0)};
-      return {of(TaskKind::kPostAttn, layer - 1)};
+      return {experts(layer - 1)};
     case TaskKind::kOffloadQkv:
       return {of(TaskKind::kPreAttn, layer)};
     case TaskKind::kAttn:
@@ -49,6 +52,13 @@ std::vector<TaskKey> ProducersOf(const Task& task, const PlanShape& shape) {
       std::vector<TaskKey> keys;
       if (shape.host_attention) keys.push_back(of(TaskKind::kLoadHidden, layer));
       if (shape.device_attention) keys.push_back(of(TaskKind::kDeviceAttn, layer));
+      return keys;
+    }
+    case TaskKind::kExperts: {
+      std::vector<TaskKey> keys;
+      for (int32_t k = j; k < j + shape.group_size(j); ++k) {
+        keys.push_back({TaskKind::kPostAttn, layer, k, 0, false});
+      }
       if (!shape.weights.streams(layer)) return keys;
       for (int32_t part = 0; part < shape.weights.num_parts; ++part) {
         keys.push_back({TaskKind::kLoadWeights, layer, 0, part, false});
@@ -56,7 +66,7 @@ std::vector<TaskKey> ProducersOf(const Task& task, const PlanShape& shape) {
       return keys;
     }
     case TaskKind::kLogits:
-      return {of(TaskKind::kPostAttn, layer)};
+      return {experts(layer)};
     case TaskKind::kOffloadLogits:
       return {of(TaskKind::kLogits, layer)};
   }
@@ -75,6 +85,8 @@ int64_t NumExpected(TaskKind kind, const PlanShape& shape) {
     case TaskKind::kPreAttn:
     case TaskKind::kPostAttn:
       return units;
+    case TaskKind::kExperts:
+      return int64_t{shape.num_groups()} * shape.num_layers;
     case TaskKind::kOffloadQkv:
     case TaskKind::kAttn:
     case TaskKind::kLoadHidden:
@@ -133,6 +145,20 @@ class HappensBefore {
   std::vector<uint64_t> bits_;
 };
 
+bool IsInside(const Task& task, const PlanShape& shape) {
+  const int32_t j = task.micro_batch;
+  if (task.layer < 0 || task.layer >= shape.num_layers || j < 0 || j >= shape.num_micro_batches) {
+    return false;
+  }
+  if (task.kind == TaskKind::kExperts) {
+    if (j != shape.first_of_group(j) || task.num_micro_batches != shape.group_size(j)) return false;
+  } else if (task.num_micro_batches != 1) {
+    return false;
+  }
+  if (task.kind != TaskKind::kLoadWeights) return task.part == 0;
+  return shape.weights.streams(task.layer) && task.part >= 0 && task.part < shape.weights.num_parts;
+}
+
 absl::Status CheckTasks(const StepPlan& plan, const PlanShape& shape,
                         std::map<TaskKey, int32_t>* index_of) {
   std::array<int64_t, kNumTaskKinds> num_of = {};
@@ -140,10 +166,7 @@ absl::Status CheckTasks(const StepPlan& plan, const PlanShape& shape,
   for (int32_t i = 0; i < static_cast<int32_t>(plan.tasks.size()); ++i) {
     const Task& task = plan.tasks[i];
     const bool is_load = task.kind == TaskKind::kLoadWeights;
-    if (task.layer < 0 || task.layer >= shape.num_layers || task.micro_batch < 0 ||
-        task.micro_batch >= shape.num_micro_batches || task.part < 0 ||
-        task.part >= (is_load ? shape.weights.num_parts : 1) ||
-        (is_load && !shape.weights.streams(task.layer))) {
+    if (!IsInside(task, shape)) {
       return absl::InvalidArgumentError(absl::StrCat(Describe(plan, i), " is outside the shape"));
     }
     for (int32_t before : task.after) {
@@ -235,7 +258,7 @@ absl::Status CheckHazards(const StepPlan& plan, const PlanShape& shape,
   return absl::OkStatus();
 }
 
-// Every kPostAttn finds its own layer's pages in the ring: what was launched last into each slot.
+// Every kExperts finds its own layer's pages in the ring: what was launched last into each slot.
 absl::Status CheckRing(const StepPlan& plan, const PlanShape& shape) {
   std::map<int64_t, std::pair<int32_t, int64_t>> content;  // slot -> layer, page; ahead: layer -1
   for (int32_t i = 0; i < static_cast<int32_t>(plan.tasks.size()); ++i) {
@@ -247,7 +270,7 @@ absl::Status CheckRing(const StepPlan& plan, const PlanShape& shape) {
         content[RingSlot(weights, task.layer, page, task.ahead)] = {task.ahead ? -1 : task.layer,
                                                                     page};
       }
-    } else if (task.kind == TaskKind::kPostAttn && weights.streams(task.layer)) {
+    } else if (task.kind == TaskKind::kExperts && weights.streams(task.layer)) {
       for (int64_t page = 0; page < weights.layer_pages[task.layer]; ++page) {
         auto it = content.find(RingSlot(weights, task.layer, page, false));
         if (it != content.end() && it->second == std::make_pair(task.layer, page)) continue;

@@ -29,9 +29,9 @@ StepPlan BuildSerial(const PlanShape& shape) {
         add({TaskKind::kOffloadKv, layer, j});
       }
       add({TaskKind::kPostAttn, layer, j});
-      if (layer + 1 < shape.num_layers) continue;
-      add({TaskKind::kLogits, layer, j});
-      add({TaskKind::kOffloadLogits, layer, j});
+      AddGroupEnd(shape, layer, j, [&](TaskKind kind, int32_t at, int32_t micro_batch) {
+        add(MakeTask(shape, kind, at, micro_batch));
+      });
     }
   }
   return plan;

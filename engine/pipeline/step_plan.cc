@@ -1,11 +1,14 @@
 #include "engine/pipeline/step_plan.h"
 
+#include <algorithm>
 #include <iterator>
 #include <numeric>
 #include <string>
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
+
+#include "engine/base/ceil_div.h"
 
 namespace moelight {
 namespace {
@@ -26,6 +29,7 @@ constexpr KindInfo kKinds[] = {
     {"device_attn", Lane::kGpu},
     {"offload_kv", Lane::kDeviceToHost},
     {"post_attn", Lane::kGpu},
+    {"experts", Lane::kGpu},
     {"load_weights", Lane::kHostToDevice},
     {"logits", Lane::kGpu},
     {"offload_logits", Lane::kDeviceToHost},
@@ -34,12 +38,13 @@ static_assert(std::size(kKinds) == kNumTaskKinds);
 
 constexpr Schedule kSchedules[] = {
     {"cgopipe", "all lanes overlapped, attention on the CPU, weights in pages",
-     /*decode_on_device=*/false, BuildCgopipe},
-    {"serial", "one task at a time, no overlap", /*decode_on_device=*/false, BuildSerial},
+     /*decode_on_device=*/false, /*policy_coalesces=*/true, BuildCgopipe},
+    {"serial", "one task at a time, no overlap", /*decode_on_device=*/false,
+     /*policy_coalesces=*/true, BuildSerial},
     {"flexgen", "attention on the GPU, KV streamed, weights in one block per layer",
-     /*decode_on_device=*/true, BuildFlexgen},
+     /*decode_on_device=*/true, /*policy_coalesces=*/false, BuildFlexgen},
     {"flexgen_cpu", "attention on the CPU, overlapped only by one block of weights per layer",
-     /*decode_on_device=*/false, BuildFlexgenCpu},
+     /*decode_on_device=*/false, /*policy_coalesces=*/false, BuildFlexgenCpu},
 };
 
 }  // namespace
@@ -61,6 +66,14 @@ int64_t WeightStream::first_index(int32_t layer) const {
 
 int64_t WeightStream::num_pages() const {
   return first_index(static_cast<int32_t>(layer_pages.size()));
+}
+
+int32_t PlanShape::num_groups() const {
+  return static_cast<int32_t>(CeilDiv(num_micro_batches, micro_batches_per_group));
+}
+
+int32_t PlanShape::group_size(int32_t micro_batch) const {
+  return std::min(micro_batches_per_group, num_micro_batches - first_of_group(micro_batch));
 }
 
 absl::Span<const Schedule> Schedules() { return kSchedules; }

@@ -18,8 +18,10 @@
 namespace moelight {
 
 // A layer is cut where its data changes sides (MoE-Lightning section 4.1): the projections before
-// attention, attention, and everything after it. The rows of a micro-batch attend on the host, over
-// the KV cache there, or on the device, over a staging copy of their pages.
+// attention, attention, and everything after it; and once more before the experts, whose weights
+// are read anew for every call, so that several micro-batches may share one. The rows of a
+// micro-batch attend on the host, over the KV cache there, or on the device, over a staging copy of
+// their pages.
 enum class TaskKind : uint8_t {
   kEmbed,          // device compute  token ids -> hidden
   kPreAttn,        // device compute  norm, QKV projection, QK norm, rotary embedding
@@ -29,19 +31,20 @@ enum class TaskKind : uint8_t {
   kLoadKv,         // host -> device  KV pages of the rows that attend on the device     "D4"
   kDeviceAttn,     // device compute  appends K and V to the staging pages, attends
   kOffloadKv,      // device -> host  staging pages with new K and V -> KV cache
-  kPostAttn,       // device compute  output projection, residual, norm, router, experts
+  kPostAttn,       // device compute  output projection, residual
+  kExperts,        // device compute  norm, router, experts or dense FFN, of a group's rows
   kLoadWeights,    // host -> device  one part of a layer's streamed expert pages        "D3"
   kLogits,         // device compute  final norm and LM head for each sequence's last token
   kOffloadLogits,  // device -> host  their result
 };
-inline constexpr int kNumTaskKinds = 12;
+inline constexpr int kNumTaskKinds = 13;
 absl::string_view TaskKindName(TaskKind kind);
 Lane TaskLane(TaskKind kind);
 
 struct Task {
   TaskKind kind;
   int32_t layer = 0;        // 0 for kEmbed; the last layer for kLogits and kOffloadLogits
-  int32_t micro_batch = 0;  // 0 for kLoadWeights
+  int32_t micro_batch = 0;  // of kExperts: the first of its group; 0 for kLoadWeights
   int32_t part = 0;         // of kLoadWeights
   // A kLoadWeights of the next step's first streamed layer, issued ahead. The next step has it as
   // one of its first tasks and does not issue it again.
@@ -49,6 +52,8 @@ struct Task {
   // Tasks that must have ended before this one starts: indices below this task's own. The order
   // within a lane is the order of the plan and needs no edge.
   std::vector<int32_t> after = {};
+  // It works on these many micro-batches, whose rows are consecutive: 1 but for kExperts.
+  int32_t num_micro_batches = 1;
 };
 
 struct StepPlan {
@@ -82,6 +87,19 @@ struct PlanShape {
   bool device_attention = false;  // some rows attend on the device
   bool load_kv = false;           // of those, some have cached positions
   WeightStream weights;
+  // Micro-batches that go through a layer's experts together: group g has
+  // [g * per_group, min(n, (g + 1) * per_group)). 1: each goes alone.
+  int32_t micro_batches_per_group = 1;
+
+  int32_t num_groups() const;
+  int32_t first_of_group(int32_t micro_batch) const {
+    return micro_batch - micro_batch % micro_batches_per_group;
+  }
+  // Of the group that `micro_batch` is in.
+  int32_t group_size(int32_t micro_batch) const;
+  bool is_last_of_group(int32_t micro_batch) const {
+    return micro_batch + 1 == first_of_group(micro_batch) + group_size(micro_batch);
+  }
 };
 
 // Staging pages of the device exist twice, so that the next micro-batch's can be filled while one's
@@ -95,6 +113,9 @@ struct Schedule {
   absl::string_view name;
   absl::string_view summary;
   bool decode_on_device;  // decode rows attend on the device too
+  // The policy may choose groups of micro-batches; the baselines stay as they were published. All
+  // builders can make them.
+  bool policy_coalesces;
   StepPlan (*build)(const PlanShape& shape);
 };
 absl::Span<const Schedule> Schedules();

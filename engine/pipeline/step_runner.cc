@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
+#include "engine/pipeline/expert_groups.h"
 #include "engine/pipeline/plan_validator.h"
 #include "engine/pipeline/weight_stream.h"
 
@@ -36,14 +37,18 @@ absl::StatusOr<const ShapedPlan*> StepRunner::PlanFor(const Batch& batch) {
   PlanShape shape;
   shape.num_layers = parts_.config.num_hidden_layers;
   shape.num_micro_batches = static_cast<int32_t>(batch.micro_batches().size());
+  shape.micro_batches_per_group = MicroBatchesPerGroup(
+      shape.num_micro_batches, options_.cut.max_group_rows,
+      [&batch](int32_t j) { return int64_t{batch.micro_batches()[j].num_rows()}; });
   shape.host_attention = false;
   for (const MicroBatch& part : batch.micro_batches()) {
     shape.host_attention |= part.has_host_rows();
     shape.device_attention |= part.has_device_rows();
     shape.load_kv |= !batch.kv_loads(part).empty();
   }
-  std::unique_ptr<ShapedPlan>& plan = plans_[{shape.num_micro_batches, shape.host_attention,
-                                              shape.device_attention, shape.load_kv}];
+  std::unique_ptr<ShapedPlan>& plan =
+      plans_[{shape.num_micro_batches, shape.micro_batches_per_group, shape.host_attention,
+              shape.device_attention, shape.load_kv}];
   if (plan == nullptr) {
     shape.weights = weight_stream_;
     auto made = std::make_unique<ShapedPlan>();

@@ -59,8 +59,8 @@ class StepRunner {
   absl::Span<float> logits(int32_t i);
 
  private:
-  using PlanKey = std::tuple<int32_t /*micro-batches*/, bool /*host attention*/,
-                             bool /*device attention*/, bool /*load KV*/>;
+  using PlanKey = std::tuple<int32_t /*micro-batches*/, int32_t /*of a group*/,
+                             bool /*host attention*/, bool /*device attention*/, bool /*load KV*/>;
 
   StepRunner(const StepRunnerOptions& options, const ForwardPassParts& parts,
              std::unique_ptr<Activations> activations);

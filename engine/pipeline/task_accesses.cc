@@ -45,9 +45,14 @@ std::vector<Access> AccessesOf(const Task& task, const PlanShape& shape) {
               write(Buffer::kAttnDeviceRows, j)};
     case TaskKind::kOffloadKv:
       return {read(Buffer::kKvStaging, staging), write(Buffer::kKvPages, kv_pages)};
-    case TaskKind::kPostAttn: {
-      std::vector<Access> accesses = {read(Buffer::kAttnHostRows, j),
-                                      read(Buffer::kAttnDeviceRows, j), write(Buffer::kHidden, j)};
+    case TaskKind::kPostAttn:
+      return {read(Buffer::kAttnHostRows, j), read(Buffer::kAttnDeviceRows, j),
+              write(Buffer::kHidden, j)};
+    case TaskKind::kExperts: {
+      std::vector<Access> accesses;
+      for (int64_t k = j; k < j + task.num_micro_batches; ++k) {
+        accesses.push_back(write(Buffer::kHidden, k));
+      }
       if (!shape.weights.streams(task.layer)) return accesses;
       const WeightStream& weights = shape.weights;
       const int64_t first = StreamIndex(weights, task.layer, /*ahead=*/false);

@@ -6,6 +6,7 @@
 
 #include "engine/backend/simulated/attended_pairs.h"
 #include "engine/base/ceil_div.h"
+#include "engine/pipeline/expert_groups.h"
 
 namespace moelight {
 namespace {
@@ -59,6 +60,12 @@ int64_t BatchShape::num_outputs() const {
   return count;
 }
 
+int64_t BatchShape::num_rows(int32_t first, int32_t count) const {
+  int64_t rows = 0;
+  for (int32_t j = first; j < first + count; ++j) rows += micro_batches[j].num_rows();
+  return rows;
+}
+
 BatchShape ShapeOf(const Batch& batch, int32_t sliding_window) {
   BatchShape shape;
   for (const MicroBatch& part : batch.micro_batches()) {
@@ -103,10 +110,14 @@ BatchShape EvenShape(const StepLoad& load, const CutOptions& cut, int32_t slidin
   return shape;
 }
 
-PlanShape PlanShapeFor(const BatchShape& batch, int32_t num_layers, WeightStream weights) {
+PlanShape PlanShapeFor(const BatchShape& batch, const CutOptions& cut, int32_t num_layers,
+                       WeightStream weights) {
   PlanShape shape;
   shape.num_layers = num_layers;
   shape.num_micro_batches = static_cast<int32_t>(batch.micro_batches.size());
+  shape.micro_batches_per_group =
+      MicroBatchesPerGroup(shape.num_micro_batches, cut.max_group_rows,
+                           [&batch](int32_t j) { return batch.micro_batches[j].num_rows(); });
   shape.host_attention = false;
   for (const MicroBatchShape& part : batch.micro_batches) {
     shape.host_attention |= part.num_host_rows > 0;

@@ -31,6 +31,7 @@ struct MicroBatchShape {
 struct BatchShape {
   std::vector<MicroBatchShape> micro_batches;
   int64_t num_outputs() const;
+  int64_t num_rows(int32_t first, int32_t count) const;  // of `count` micro-batches
 };
 
 // `batch` must be cut.
@@ -46,8 +47,9 @@ struct StepLoad {
 };
 BatchShape EvenShape(const StepLoad& load, const CutOptions& cut, int32_t sliding_window);
 
-// The plan's shape for such a batch.
-PlanShape PlanShapeFor(const BatchShape& batch, int32_t num_layers, WeightStream weights);
+// The plan's shape for such a batch, cut so.
+PlanShape PlanShapeFor(const BatchShape& batch, const CutOptions& cut, int32_t num_layers,
+                       WeightStream weights);
 
 }  // namespace moelight
 

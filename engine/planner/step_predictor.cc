@@ -79,13 +79,15 @@ std::vector<double> StepPredictor::CostTasks(const StepPlan& plan, const BatchSh
                                              StepPrediction* alone) const {
   std::vector<double> task_us;
   task_us.reserve(plan.tasks.size());
-  // Layers of one kind cost the same, and a plan has many.
+  // Layers of one kind cost the same, and a plan has many: with experts, dense, and the last.
+  constexpr size_t kLayerKinds = 3;
   const size_t num_parts = batch.micro_batches.size();
-  std::vector<OpCost> known(2 * kNumTaskKinds * num_parts);
+  std::vector<OpCost> known(kLayerKinds * kNumTaskKinds * num_parts);
   for (const Task& task : plan.tasks) {
-    const size_t is_moe = config_.layer_is_moe(task.layer) ? 1 : 0;
+    const bool is_last = task.layer + 1 == config_.num_hidden_layers;
+    const size_t layer_kind = is_last ? 2 : config_.layer_is_moe(task.layer) ? 1 : 0;
     const size_t kind = static_cast<size_t>(task.kind);
-    OpCost& cost = known[(kind * 2 + is_moe) * num_parts + task.micro_batch];
+    OpCost& cost = known[(kind * kLayerKinds + layer_kind) * num_parts + task.micro_batch];
     if (cost.us == 0 || task.kind == TaskKind::kLoadWeights) {
       cost = task_costs_.Of(task, batch, weights, page_bytes);
     }

@@ -41,9 +41,12 @@ OpCost TaskCosts::PreAttn(int64_t rows) const {
   return cost;
 }
 
-OpCost TaskCosts::PostAttn(int32_t layer, int64_t rows) const {
-  OpCost cost = costs_.MatMul(rows, config_.hidden_size, heads_.q_size(), o_bytes_, act_bytes_);
-  cost += Norm(rows);
+OpCost TaskCosts::PostAttn(int64_t rows) const {
+  return costs_.MatMul(rows, config_.hidden_size, heads_.q_size(), o_bytes_, act_bytes_);
+}
+
+OpCost TaskCosts::Experts(int32_t layer, int64_t rows) const {
+  OpCost cost = Norm(rows);
   if (!config_.layer_is_moe(layer)) {
     cost += costs_.MatMul(rows, 2 * config_.intermediate_size, config_.hidden_size,
                           dense_gate_up_bytes_, act_bytes_);
@@ -53,16 +56,15 @@ OpCost TaskCosts::PostAttn(int32_t layer, int64_t rows) const {
   }
   cost += costs_.Router(rows, config_.hidden_size, config_.num_experts);
   cost += costs_.Experts(experts(rows));
+  if (layer + 1 == config_.num_hidden_layers) {
+    cost += costs_.DeviceCopy((config_.num_experts + 1) * DTypeBytes(DType::kI32));
+  }
   return cost;
 }
 
 OpCost TaskCosts::Logits(int64_t num_outputs) const {
-  OpCost cost;
-  if (config_.layer_is_moe(config_.num_hidden_layers - 1)) {
-    cost += costs_.DeviceCopy((config_.num_experts + 1) * DTypeBytes(DType::kI32));
-  }
-  if (num_outputs == 0) return cost;
-  cost += Norm(num_outputs);  // gathering moves as much
+  if (num_outputs == 0) return {};
+  OpCost cost = Norm(num_outputs);  // gathering moves as much
   cost += Norm(num_outputs);
   cost += costs_.MatMul(num_outputs, config_.vocab_size, config_.hidden_size, lm_head_bytes_,
                         act_bytes_);
@@ -91,7 +93,9 @@ OpCost TaskCosts::Of(const Task& task, const BatchShape& batch, const WeightStre
     case TaskKind::kOffloadKv:
       return costs_.PagesToHost(part.num_offload_pages * kv_page_bytes_);
     case TaskKind::kPostAttn:
-      return PostAttn(task.layer, part.num_rows());
+      return PostAttn(part.num_rows());
+    case TaskKind::kExperts:
+      return Experts(task.layer, batch.num_rows(task.micro_batch, task.num_micro_batches));
     case TaskKind::kLoadWeights:
       return costs_.ToDevice(
           (weights.part_end(task.layer, task.part) - weights.part_begin(task.layer, task.part)) *

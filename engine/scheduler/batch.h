@@ -33,6 +33,8 @@ struct CutOptions {
   int64_t max_rows = 0;
   int64_t max_staging_pages = 0;
   int32_t kv_page_tokens = 0;  // needed unless all attention is on the host
+  // Of micro-batches that go through a layer's experts together; 0: each goes alone.
+  int64_t max_group_rows = 0;
 };
 
 // A run of whole sequences, computed together: first those that attend on the host, then those that

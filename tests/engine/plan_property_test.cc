@@ -45,7 +45,8 @@ EngineOptions WithRandomPolicy(const ModelConfig& config, EngineOptions options,
 
 absl::Status ProveStep(const EnginePlan& plan, const ModelConfig& config, const StepLoad& load) {
   const BatchShape batch = EvenShape(load, plan.cut, config.sliding_window);
-  const PlanShape shape = PlanShapeFor(batch, config.num_hidden_layers, StreamOf(plan.experts));
+  const PlanShape shape =
+      PlanShapeFor(batch, plan.cut, config.num_hidden_layers, StreamOf(plan.experts));
   return ValidatePlan(plan.schedule->build(shape), shape);
 }
 
