@@ -14,27 +14,11 @@
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
+#include "engine/policy_choices.h"
 
 namespace moelight {
 namespace {
 
-// More micro-batches overlap better and need smaller buffers; fewer read the experts from the GPU's
-// memory less often. The paper's policies have up to some 20.
-constexpr int32_t kMicroBatches[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 19};
-constexpr int32_t kRingPercents[] = {125, 150, 200, 100};
-// Prompt tokens of a step, in multiples of what a steady stream of requests needs: more fill the
-// batch faster and need larger buffers.
-constexpr int32_t kPromptShares[] = {2, 1, 4, 8};
-// Fewer sequences than fit are better where attention takes longer than everything else, and, by
-// far fewer, where their buffers would take the memory of experts that could stay resident.
-constexpr double kSequenceShares[] = {1, 0.75, 0.5, 0.25, 0.125, 1.0 / 64, 1.0 / 256};
-// Of those, what is tried again with every ring and prompt share.
-constexpr size_t kNumLargeShares = 5;
-// Numbers of sequences that are tried, per doubling; always the same ones, so that with more memory
-// nothing that was possible becomes impossible.
-constexpr int kSequenceStepsPerDoubling = 32;
-constexpr int32_t kMaxSequences = 1 << 16;
-constexpr int64_t kMaxStepTokens = 1 << 17;
 // Candidates this near to the best count as equal to it; of those, the most micro-batches are
 // taken. Small ones keep the pipeline full when attention takes longer than predicted, and up to
 // the balance point (MoE-Lightning equation 11) reading the experts again for each costs nothing.
@@ -47,39 +31,11 @@ constexpr int kGridSteps[] = {-16, -8, -4, -2, -1, 1, 2, 4, 8, 16};
 constexpr int kMaxMoves = 16;
 constexpr double kHopeless = 0.15;
 
-// What one candidate decides.
-struct Choices {
-  const Schedule* schedule = nullptr;
-  int32_t num_micro_batches = 0;
-  int32_t ring_percent = 0;
-  int32_t prompt_share = 0;
-  int32_t num_sequences = 0;  // at most; 0: as many as fit
-  bool coalesces = false;     // the experts, over groups of micro-batches
-
-  auto key() const {
-    return std::tuple(schedule, num_micro_batches, ring_percent, prompt_share, num_sequences,
-                      coalesces);
-  }
-};
-
-using ChoicesKey = decltype(Choices().key());
-
 struct Candidate {
   Choices choices;
   PolicyChoice choice;
   double score = 0;  // the larger the better
 };
-
-// All numbers of sequences that are tried, ascending.
-std::vector<int32_t> SequenceGrid() {
-  std::vector<int32_t> grid;
-  for (int step = 0;; ++step) {
-    const double value = std::exp2(static_cast<double>(step) / kSequenceStepsPerDoubling);
-    const int32_t count = static_cast<int32_t>(value);
-    if (count > kMaxSequences) return grid;
-    if (grid.empty() || grid.back() < count) grid.push_back(count);
-  }
-}
 
 class PolicySearch {
  public:
