@@ -14,30 +14,14 @@
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
+#include "engine/policy_choices.h"
 
 namespace moelight {
 namespace {
 
-// More micro-batches overlap better and need smaller buffers; fewer read the experts from the GPU's
-// memory less often. The paper's policies have up to some 20.
-constexpr int32_t kMicroBatches[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 19};
-constexpr int32_t kRingPercents[] = {125, 150, 200, 100};
-// Prompt tokens of a step, in multiples of what a steady stream of requests needs: more fill the
-// batch faster and need larger buffers.
-constexpr int32_t kPromptShares[] = {2, 1, 4, 8};
-// Fewer sequences than fit are better where attention takes longer than everything else, and, by
-// far fewer, where their buffers would take the memory of experts that could stay resident.
-constexpr double kSequenceShares[] = {1, 0.75, 0.5, 0.25, 0.125, 1.0 / 64, 1.0 / 256};
-// Of those, what is tried again with every ring and prompt share.
-constexpr size_t kNumLargeShares = 5;
-// Numbers of sequences that are tried, per doubling; always the same ones, so that with more memory
-// nothing that was possible becomes impossible.
-constexpr int kSequenceStepsPerDoubling = 32;
-constexpr int32_t kMaxSequences = 1 << 16;
 // Places in the batch for each sequence that pages hold on average. Simulated: 1.1 fill 93 percent
 // of the pages, 1.25 fill 95 to 99, 2 fill 98, and every place takes buffers on the GPU.
 constexpr double kPlacesPerSequence = 1.25;
-constexpr int64_t kMaxStepTokens = 1 << 17;
 // Prompt tokens that a step has room for at least: longer prompts are cut.
 constexpr int32_t kMinPromptTokens = 512;
 // Candidates this near to the best count as equal to it; of those, the most micro-batches are
@@ -52,39 +36,11 @@ constexpr int kGridSteps[] = {-16, -8, -4, -2, -1, 1, 2, 4, 8, 16};
 constexpr int kMaxMoves = 16;
 constexpr double kHopeless = 0.15;
 
-// What one candidate decides.
-struct Choices {
-  const Schedule* schedule = nullptr;
-  int32_t num_micro_batches = 0;
-  int32_t ring_percent = 0;
-  int32_t prompt_share = 0;
-  int32_t num_sequences = 0;  // at most; 0: as many as fit
-  bool coalesces = false;     // the experts, over groups of micro-batches
-
-  auto key() const {
-    return std::tuple(schedule, num_micro_batches, ring_percent, prompt_share, num_sequences,
-                      coalesces);
-  }
-};
-
-using ChoicesKey = decltype(Choices().key());
-
 struct Candidate {
   Choices choices;
   PolicyChoice choice;
   double score = 0;  // the larger the better
 };
-
-// All numbers of sequences that are tried, ascending.
-std::vector<int32_t> SequenceGrid() {
-  std::vector<int32_t> grid;
-  for (int step = 0;; ++step) {
-    const double value = std::exp2(static_cast<double>(step) / kSequenceStepsPerDoubling);
-    const int32_t count = static_cast<int32_t>(value);
-    if (count > kMaxSequences) return grid;
-    if (grid.empty() || grid.back() < count) grid.push_back(count);
-  }
-}
 
 class PolicySearch {
  public:
@@ -178,8 +134,8 @@ EngineOptions PolicySearch::With(const Choices& choices, int32_t num_sequences) 
   if (options.weight_ring_percent == 0) options.weight_ring_percent = choices.ring_percent;
   if (options.max_running_sequences == 0) {
     // Short ones fill the pages that long ones leave: there are more of them at times.
-    const double places = options.admission == "paged" ? kPlacesPerSequence * num_sequences
-                                                       : num_sequences;
+    const double places =
+        options.admission == "paged" ? kPlacesPerSequence * num_sequences : num_sequences;
     options.max_running_sequences = static_cast<int32_t>(std::min<double>(kMaxSequences, places));
   }
   if (options.expert_coalescing == "auto") {

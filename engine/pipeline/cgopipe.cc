@@ -1,7 +1,7 @@
 // CGOPipe (MoE-Lightning section 4.1 and algorithm 1). Launch order for group g of layer i:
 //
-//   for each of its micro-batches j: D2(i,j) -> PostAttn(i,j), in front of the last one's the
-//   weight pages of layer i+1 that are the group's share
+//   for each of its micro-batches j: D2(i,j) -> PostAttn(i,j); in front of the last PostAttn the
+//   group's share of the weight pages of layer i+1
 //   -> Experts(i,g)
 //   -> for each micro-batch of the group two ahead: PreAttn -> its D1 -> its attention
 //

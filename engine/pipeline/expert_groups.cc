@@ -22,7 +22,7 @@ bool GroupsFit(int32_t num_micro_batches, int32_t per_group, int64_t max_group_r
 
 int32_t MicroBatchesPerGroup(int32_t num_micro_batches, int64_t max_group_rows,
                              absl::FunctionRef<int64_t(int32_t)> num_rows) {
-  if (max_group_rows == 0) return 1;
+  if (num_micro_batches == 0 || max_group_rows == 0) return 1;
   int32_t per_group = static_cast<int32_t>(CeilDiv(num_micro_batches, kNumGroups));
   while (per_group > 1 && !GroupsFit(num_micro_batches, per_group, max_group_rows, num_rows)) {
     --per_group;

@@ -96,6 +96,22 @@ TEST(EnginePlanTest, AKvFormatThatTheDeviceLacksIsAttendedOnTheHost) {
   EXPECT_TRUE(absl::StrContains(refused.message(), "engine.kv_format: int8")) << refused;
 }
 
+// Half of the decode tokens fit where a micro-batch with a prompt of full length does.
+TEST(EnginePlanTest, GroupsOfMicroBatchesTakeNoMemory) {
+  EngineOptions options = PaperOptions();
+  options.num_micro_batches = 16;
+  const EnginePlan plain = *PlanFor("mixtral-8x7b", options);
+  EXPECT_EQ(plain.cut.max_group_rows, 0);
+  options.expert_coalescing = "on";
+  const EnginePlan groups = *PlanFor("mixtral-8x7b", options);
+  EXPECT_GE(groups.cut.max_group_rows, options.max_running_sequences / 2);
+  EXPECT_EQ(groups.budget.Total(MemoryTier::kGpu), plain.budget.Total(MemoryTier::kGpu));
+  EXPECT_EQ(groups.experts.num_resident_pages(), plain.experts.num_resident_pages());
+  const std::unique_ptr<Backend> backend = MakeAcceleratorDouble();
+  EXPECT_TRUE(DescribePlan(groups, *backend, /*pinned=*/true).coalesced_experts);
+  EXPECT_FALSE(DescribePlan(plain, *backend, /*pinned=*/true).coalesced_experts);
+}
+
 TEST(EnginePlanTest, OptionsOutOfRangeAreNamed) {
   const auto message_of = [](auto&& change) {
     EngineOptions options = PaperOptions();
@@ -108,6 +124,8 @@ TEST(EnginePlanTest, OptionsOutOfRangeAreNamed) {
                                 "weight_ring_percent"));
   EXPECT_TRUE(absl::StrContains(message_of([](EngineOptions& o) { o.num_micro_batches = 65; }),
                                 "num_micro_batches"));
+  EXPECT_TRUE(absl::StrContains(message_of([](EngineOptions& o) { o.expert_coalescing = "maybe"; }),
+                                "engine.expert_coalescing: \"maybe\" is not one of auto, on, off"));
   EXPECT_TRUE(absl::StrContains(message_of([](EngineOptions& o) { o.schedule = "fast"; }),
                                 "cgopipe, serial, flexgen, flexgen_cpu"));
 }

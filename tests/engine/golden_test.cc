@@ -45,6 +45,7 @@ struct Setting {
   double logits;  // tolerances
   double margin;
   const char* kv_format = "";  // empty: the backend's own
+  const char* expert_coalescing = "off";
 };
 
 BackendOptions HostOptions(const Setting& setting) {
@@ -85,6 +86,7 @@ struct Model {
     options.schedule = setting.schedule;
     options.max_running_sequences = kMaxSequences;
     options.num_micro_batches = setting.num_micro_batches;
+    options.expert_coalescing = setting.expert_coalescing;
     options.kv_page_tokens = 5;  // boundaries fall in odd places
     // Tiny: every layer is many pages, and matrices go over their ends.
     options.weight_page_bytes = 4096;
@@ -144,7 +146,8 @@ class RelativeL2 {
 };
 
 void PrintTo(const Setting& setting, std::ostream* out) {
-  *out << setting.device << " " << setting.schedule << " n" << setting.num_micro_batches;
+  *out << setting.device << " " << setting.schedule << " n" << setting.num_micro_batches
+       << " coalescing " << setting.expert_coalescing;
 }
 
 using Parameters = std::tuple<std::string, Setting>;
@@ -191,12 +194,19 @@ class GoldenTest : public testing::TestWithParam<Parameters> {
     EXPECT_LE(error.value(), setting_.logits);
   }
 
+  // What RunGreedy() tells beside its tokens.
+  struct GreedyRun {
+    std::vector<float> logits;   // that they were chosen from, step by step
+    int32_t most_per_group = 0;  // micro-batches that went through experts together
+  };
+
   // The greedy continuation of every prompt, as long as the reference's.
-  std::vector<std::vector<TokenId>> RunGreedy(int32_t max_chunk_tokens) {
+  std::vector<std::vector<TokenId>> RunGreedy(Model& model, int32_t max_chunk_tokens,
+                                              GreedyRun* run = nullptr) const {
     const std::vector<std::vector<TokenId>> want = golden_["greedy"];
     const auto prompts = Prompts();
     std::deque<Sequence> sequences;
-    Scheduler scheduler({kMaxSequences, 2048, max_chunk_tokens}, *model_->kv_cache);
+    Scheduler scheduler({kMaxSequences, 2048, max_chunk_tokens}, *model.kv_cache);
     Batch batch;
     size_t num_done = 0;
     for (size_t step = 0; num_done < prompts.size(); ++step) {
@@ -205,12 +215,17 @@ class GoldenTest : public testing::TestWithParam<Parameters> {
         scheduler.Add(&sequences.back());
       }
       scheduler.NextBatch(&batch);
-      const absl::StatusOr<StepResult> result = model_->runner->Run(&batch);
+      const absl::StatusOr<StepResult> result = model.runner->Run(&batch);
       EXPECT_TRUE(result.ok()) << result.status();
       if (!result.ok()) return {};
       scheduler.StepDone(batch);
+      if (run != nullptr) {
+        run->most_per_group =
+            std::max(run->most_per_group, result->plan->shape.micro_batches_per_group);
+      }
       for (int32_t i = 0; i < batch.num_outputs(); ++i) {
-        const absl::Span<float> logits = model_->runner->logits(i);
+        const absl::Span<float> logits = model.runner->logits(i);
+        if (run != nullptr) run->logits.insert(run->logits.end(), logits.begin(), logits.end());
         Sequence* sequence = batch.output(i);
         sequence->tokens.push_back(
             static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
@@ -271,10 +286,10 @@ TEST_P(GoldenTest, LogitsAfterEveryToken) {
 }
 
 // Sequences join one by one, so that prompts and decode tokens share steps.
-TEST_P(GoldenTest, GreedyTokens) { ExpectGreedy(RunGreedy(kWholePrompts)); }
+TEST_P(GoldenTest, GreedyTokens) { ExpectGreedy(RunGreedy(*model_, kWholePrompts)); }
 
 // So that later pieces of prompts attend to earlier ones.
-TEST_P(GoldenTest, GreedyTokensOfPromptsInPieces) { ExpectGreedy(RunGreedy(5)); }
+TEST_P(GoldenTest, GreedyTokensOfPromptsInPieces) { ExpectGreedy(RunGreedy(*model_, 5)); }
 
 // Every token, whatever its margin: what a race would change. By default the settings with several
 // micro-batches of several sequences run twice; tests/nightly.sh asks for more of all.
@@ -282,8 +297,32 @@ TEST_P(GoldenTest, RepeatsGiveTheSameTokens) {
   const char* const repeats = std::getenv("MOELIGHT_TEST_REPEATS");
   if (repeats == nullptr && setting_.num_micro_batches != kRepeatedMicroBatches) return;
   const int num_repeats = repeats != nullptr ? std::atoi(repeats) : 2;
-  const std::vector<std::vector<TokenId>> first = RunGreedy(kWholePrompts);
-  for (int i = 1; i < num_repeats; ++i) ASSERT_EQ(RunGreedy(kWholePrompts), first) << "repeat " << i;
+  const std::vector<std::vector<TokenId>> first = RunGreedy(*model_, kWholePrompts);
+  for (int i = 1; i < num_repeats; ++i)
+    ASSERT_EQ(RunGreedy(*model_, kWholePrompts), first) << "repeat " << i;
+}
+
+// A token's experts get the same row among others: no bit of a logit is different, and no routing.
+class ExpertGroupsTest : public GoldenTest {};
+
+TEST_P(ExpertGroupsTest, ChangeNoBit) {
+  Setting plain_setting = setting_;
+  plain_setting.expert_coalescing = "off";
+  Model plain(folder_, plain_setting);
+  GreedyRun got;
+  GreedyRun want;
+  EXPECT_EQ(RunGreedy(*model_, kWholePrompts, &got), RunGreedy(plain, kWholePrompts, &want));
+  EXPECT_EQ(got.logits, want.logits);
+  EXPECT_GT(got.most_per_group, 1);
+  EXPECT_EQ(want.most_per_group, 1);
+  EXPECT_EQ(model_->runner->expert_counts(), plain.runner->expert_counts());
+}
+
+// Groups of two and one, of three and two, and of eight.
+std::vector<Setting> GroupSettings() {
+  return {{"cpu", "serial", 3, 2e-2, 0.1, "", "on"},
+          {"double", "cgopipe", 5, 1e-4, 0.005, "", "on"},
+          {"double", "cgopipe", 16, 1e-4, 0.005, "", "on"}};
 }
 
 // The backends that this machine can run: the host's with the one schedule that means something
@@ -305,6 +344,8 @@ std::vector<Setting> Settings() {
       settings.push_back({"cuda", "cgopipe", kRepeatedMicroBatches, logits, 0.1, kv_format});
     }
   }
+  for (const Setting& setting : GroupSettings()) settings.push_back(setting);
+  if (has_gpu) settings.push_back({"cuda", "cgopipe", 16, 2e-2, 0.1, "", "on"});
   settings.push_back({"double_unpinned", "cgopipe", kRepeatedMicroBatches, 1e-4, 0.005});
   for (const Schedule& schedule : Schedules()) {
     for (int n : {1, kRepeatedMicroBatches, 16}) {
@@ -317,17 +358,25 @@ std::vector<Setting> Settings() {
   return settings;
 }
 
+std::string NameOf(const testing::TestParamInfo<Parameters>& info) {
+  const auto& [checkpoint, setting] = info.param;
+  std::string name = absl::StrCat(checkpoint, "_", setting.device, "_", setting.schedule, "_n",
+                                  setting.num_micro_batches, setting.kv_format,
+                                  setting.expert_coalescing == std::string("on") ? "_groups" : "");
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+const std::string kCheckpoints[] = {"mixtral", "mixtral-sw", "qwen3_moe"};
+
 INSTANTIATE_TEST_SUITE_P(Checkpoints, GoldenTest,
-                         testing::Combine(testing::Values("mixtral", "mixtral-sw", "qwen3_moe"),
+                         testing::Combine(testing::ValuesIn(kCheckpoints),
                                           testing::ValuesIn(Settings())),
-                         [](const testing::TestParamInfo<Parameters>& info) {
-                           const Setting& setting = std::get<1>(info.param);
-                           std::string name = absl::StrCat(
-                               std::get<0>(info.param), "_", setting.device, "_", setting.schedule,
-                               "_n", setting.num_micro_batches, setting.kv_format);
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Checkpoints, ExpertGroupsTest,
+                         testing::Combine(testing::ValuesIn(kCheckpoints),
+                                          testing::ValuesIn(GroupSettings())),
+                         NameOf);
 
 }  // namespace
 }  // namespace moelight

@@ -177,6 +177,7 @@ PlanShape RandomShape(std::mt19937& random) {
   PlanShape shape;
   shape.num_layers = 1 + below(6);
   shape.num_micro_batches = 1 + below(6);
+  shape.micro_batches_per_group = 1 + below(shape.num_micro_batches);
   const int attention = below(5);
   shape.host_attention = attention == 0 || attention >= 3;
   shape.device_attention = attention >= 1;

@@ -33,7 +33,8 @@ EngineOptions WithRandomPolicy(const ModelConfig& config, EngineOptions options,
   const auto below = [&random](int n) { return static_cast<int32_t>(random() % n); };
   const absl::Span<const Schedule> schedules = Schedules();
   options.schedule = std::string(schedules[below(static_cast<int>(schedules.size()))].name);
-  options.num_micro_batches = 1 + below(4);
+  options.num_micro_batches = 1 + below(6);
+  options.expert_coalescing = below(2) == 0 ? "off" : "on";
   options.weight_ring_percent = 100 + below(101);
   options.weight_page_bytes = PageBytesFor(config, 1 + below(32));
   options.max_running_sequences = static_cast<int32_t>(RandomBetween(1, 2000, random));

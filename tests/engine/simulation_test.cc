@@ -55,14 +55,17 @@ struct Machine {
   const char* name;
   HardwareProfile (*profile)();
   const char* schedule;
+  const char* expert_coalescing = "off";
 };
 
 constexpr Machine kMachines[] = {
     {"LargeCgopipe", LargeGpuProfile, "cgopipe"},
+    {"LargeCgopipeGroups", LargeGpuProfile, "cgopipe", "on"},
     {"LargeFlexgen", LargeGpuProfile, "flexgen"},
     {"LargeFlexgenCpu", LargeGpuProfile, "flexgen_cpu"},
     {"LargeSerial", LargeGpuProfile, "serial"},
     {"SmallCgopipe", SmallGpuProfile, "cgopipe"},
+    {"SmallCgopipeGroups", SmallGpuProfile, "cgopipe", "on"},
     {"SmallFlexgen", SmallGpuProfile, "flexgen"},
     {"HostSerial", HostOnlyProfile, "serial"},
 };
@@ -73,6 +76,7 @@ class AgreementTest : public testing::TestWithParam<std::tuple<Machine, const ch
     const auto& [machine, model] = GetParam();
     EngineOptions options = OptionsFor(WithoutContention(machine.profile()), model);
     options.schedule = machine.schedule;
+    options.expert_coalescing = machine.expert_coalescing;
     return options;
   }
 };
