@@ -86,7 +86,10 @@ void Scheduler::NextBatch(Batch* batch) {
     AdmitInteractive();
     ContinuePrompts();
     AdmitWaiting();
-    if (prompts_only) num_after_prompts_ = num_running();
+    if (prompts_only) {
+      num_after_prompts_ = num_running();
+      fills_prompt_steps_ = num_step_tokens_ > options_.max_step_tokens - kMinPieceTokens;
+    }
     if (num_step_tokens_ == 0) Decode();
   }
   batch->Clear();
@@ -101,7 +104,7 @@ bool Scheduler::IsPromptStep() const {
                   [](const Sequence* sequence) { return !sequence->is_decoding(); });
   const Sequence* const front = waiting_.Front();
   const bool is_urgent = front != nullptr && front->group.priority >= kInteractivePriority;
-  if (has_open_prompts || is_urgent) return true;
+  if (has_open_prompts || is_urgent || (fills_prompt_steps_ && front != nullptr)) return true;
   return !waiting_.empty() &&
          static_cast<double>(num_running()) <=
              (1 - kPromptStepShare) * static_cast<double>(num_after_prompts_);

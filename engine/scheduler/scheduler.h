@@ -128,8 +128,10 @@ class Scheduler {
   std::vector<Sequence*> running_;  // by rank: the oldest first
   int64_t next_rank_ = 1;
   SchedulerCounters counters_;
-  // Without mixed steps: sequences that ran after the last prompts.
+  // Without mixed steps: sequences that ran after the last step of prompts, and whether that was
+  // full, so that another follows.
   int64_t num_after_prompts_ = 0;
+  bool fills_prompt_steps_ = false;
 
   // Of the step in the making:
   int32_t num_step_tokens_ = 0;

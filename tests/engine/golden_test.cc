@@ -91,6 +91,7 @@ struct Model {
     // Tiny: every layer is many pages, and matrices go over their ends.
     options.weight_page_bytes = 4096;
     plan = *MakeEnginePlan(options, config, *backend, host_backend.get());
+    plan.cut.min_rows = 1;  // the batches are small, and are to be cut all the same
     if (backend->has_device_memory()) ShrinkExpertMemory();
     weights = *DeviceWeights::Create(
         config, plan.weights, plan.experts,

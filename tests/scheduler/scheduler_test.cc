@@ -194,7 +194,15 @@ TEST_F(SchedulerTest, WithoutMixedStepsAStepHasPromptsOrDecodeTokens) {
   SchedulerOptions options;
   options.mix_prompts = false;
   options.max_running_sequences = 8;
+  options.max_step_tokens = 70;
   Start(options, 100);
+  for (int i = 0; i < 4; ++i) Add(40, 20);
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_FALSE(Step().empty());
+    EXPECT_EQ(batch_.num_decode_tokens(), 0) << "prompts follow each other until all are in";
+    if (scheduler_->num_waiting() == 0 && batch_.num_rows() < 70) break;
+  }
+  EXPECT_EQ(scheduler_->num_running(), 4);
   for (int i = 0; i < 40; ++i) Add(3 + i % 5, 2 + i % 7);
   while (scheduler_->num_waiting() + scheduler_->num_running() > 0) {
     ASSERT_FALSE(Step().empty());
