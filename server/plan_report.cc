@@ -23,10 +23,11 @@ void AppendPolicy(const PlanInfo& plan, std::string* text) {
                         "\npolicy\n"
                         "  schedule              %s\n"
                         "  running sequences     %d at most\n"
-                        "  micro-batches         %d\n"
+                        "  micro-batches         %d%s\n"
                         "  tokens of a step      %d at most\n"
                         "  KV cache              %s, %d pages of %d tokens\n",
                         plan.schedule, plan.max_running_sequences, plan.num_micro_batches,
+                        plan.coalesced_experts ? ", experts once over each half of them" : "",
                         plan.max_step_tokens, plan.kv_format, plan.num_kv_pages,
                         plan.kv_page_tokens);
   if (plan.num_weight_pages == 0) return;
