@@ -178,8 +178,9 @@ class EngineImpl : public Engine {
     thread_.emplace(EngineThreadParts{
         *parts_->step_runner, *parts_->scheduler, *parts_->kv_cache, parts_->predictor.get(),
         parts_->decision.plan.experts.page_bytes, parts_->trace, parts_->tokenizer.get(),
-        MakeSamplingDefaults(parts_->generation_config, options), model_.vocab_size, model_.max_model_len,
-        *parts_->sampling_runner, logger, observer, [this]() { LeaveQueue(); }});
+        MakeSamplingDefaults(parts_->generation_config, options), model_.vocab_size,
+        model_.max_model_len, *parts_->sampling_runner, logger, observer,
+        [this]() { LeaveQueue(); }});
     preparer_.emplace(parts_->tokenizer.get(), parts_->chat_template.get(), model_.vocab_size,
                       options.tokenizer_threads, options.max_queued_requests);
   }

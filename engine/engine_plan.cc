@@ -52,8 +52,8 @@ absl::Status CheckChoice(absl::string_view key, absl::string_view value,
 absl::Status CheckOptions(const EngineOptions& options, const ModelConfig& config) {
   RETURN_IF_ERROR(CheckChoice("engine.prefill", options.prefill, {"mixed", "separate"}));
   RETURN_IF_ERROR(CheckChoice("engine.admission", options.admission, {"paged", "reserved"}));
-  RETURN_IF_ERROR(CheckChoice("engine.expert_coalescing", options.expert_coalescing,
-                              {"auto", "on", "off"}));
+  RETURN_IF_ERROR(
+      CheckChoice("engine.expert_coalescing", options.expert_coalescing, {"auto", "on", "off"}));
   RETURN_IF_ERROR(
       CheckRange("engine.max_running_sequences", options.max_running_sequences, 1, 1 << 16));
   RETURN_IF_ERROR(CheckRange("engine.max_step_tokens", options.max_step_tokens,
@@ -127,15 +127,15 @@ SchedulerOptions MakeSchedulerOptions(const EngineOptions& options, const Engine
   SchedulerOptions scheduler;
   scheduler.max_running_sequences = options.max_running_sequences;
   scheduler.max_step_tokens = options.max_step_tokens;
-  // A piece that leaves a micro-batch room for its share of the decode tokens: with more, there would
-  // have to be as many micro-batches as it takes to have next to none in each.
-  scheduler.max_chunk_tokens = static_cast<int32_t>(
-      std::max<int64_t>(1, plan.cut.max_rows - CeilDiv(options.max_running_sequences,
-                                                       plan.cut.num_micro_batches)));
+  // A piece that leaves a micro-batch room for its share of the decode tokens: with more, there
+  // would have to be as many micro-batches as it takes to have next to none in each.
+  scheduler.max_chunk_tokens = static_cast<int32_t>(std::max<int64_t>(
+      1, plan.cut.max_rows - CeilDiv(options.max_running_sequences, plan.cut.num_micro_batches)));
   scheduler.max_prompt_pages = MaxPromptPages(plan);
   scheduler.mix_prompts = options.prefill == "mixed";
   scheduler.reserve_pages = options.admission == "reserved";
-  // Staging pages are one sequence's: decode tokens on the device would load a shared page once each.
+  // Staging pages are one sequence's: decode tokens on the device would load a shared page once
+  // each.
   scheduler.share_prefixes = options.prefix_sharing && !plan.schedule->decode_on_device;
   // Beside a GPU that waits for weights, prompts cost next to nothing; where all is computed on the
   // CPU, every token costs the same.

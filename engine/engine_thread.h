@@ -106,7 +106,7 @@ class EngineThread {
   std::vector<ActiveRequest::ActiveChoice*> sampled_choices_;             // of its outputs
   std::vector<absl::StatusOr<SequenceSampler::Sampled>> sampled_tokens_;  // one each
   std::vector<SamplerScratch> sampler_scratch_;                           // of each worker
-  SchedulerCounters reported_;  // as of the step before
+  SchedulerCounters reported_;                                            // as of the step before
   StepWatch step_watch_;
   std::deque<PreparedRequest> taken_;
   std::vector<RequestId> taken_cancels_;

@@ -18,13 +18,13 @@ constexpr double kUsPerSecond = 1e6;
 // the ring takes ahead.
 constexpr int64_t kPredictedPages = 16;
 // Where pages limit the batch, answers of one length that began together end together, and pages
-// stand empty until others have come in behind them. In simulated jobs of mtbench with 1.1, 1.25 and
-// 2.1 places for each sequence that the pages hold, 92, 96 and 97 percent of those ran; with room in
-// a step for 1.2, 2.4 and 8 times the prompt tokens of a steady stream, 85, 90 and 96.
+// stand empty until others have come in behind them. In simulated jobs of mtbench with 1.1, 1.25
+// and 2.1 places for each sequence that the pages hold, 92, 96 and 97 percent of those ran; with
+// room in a step for 1.2, 2.4 and 8 times the prompt tokens of a steady stream, 85, 90 and 96.
 constexpr double kFillLossByPlaces = 0.07;
 constexpr double kFillLossByRoom = 0.14;
-// What is computed again then, of all prompt and decode tokens: 0.18 to 0.25 in the same jobs. With a
-// limit below that, so many sequences run as if pages were reserved.
+// What is computed again then, of all prompt and decode tokens: 0.18 to 0.25 in the same jobs. With
+// a limit below that, so many sequences run as if pages were reserved.
 constexpr double kEagerRecomputeShare = 0.2;
 
 // The stream with fewer, larger pages, the same number in every layer that has experts, and the
@@ -77,8 +77,8 @@ double PageLimitedSequences(const EnginePlan& plan, const WorkloadHint& workload
   // Over its life a sequence has half of its answer on average, and half of its last page is empty.
   const double page_tokens = plan.kv_cache.page_tokens;
   const double mean_tokens = workload.mean_prompt_tokens + workload.num_output_tokens / 2.0;
-  return std::max(1.0, static_cast<double>(plan.kv_cache.num_pages) /
-                           (mean_tokens / page_tokens + 0.5));
+  return std::max(1.0,
+                  static_cast<double>(plan.kv_cache.num_pages) / (mean_tokens / page_tokens + 0.5));
 }
 
 StorageFormats FormatsOf(const EnginePlan& plan) {
@@ -130,10 +130,10 @@ SteadyLoad PlanEvaluator::SteadyLoadOf(const EnginePlan& plan, const WorkloadHin
   const double prompt_rows = load.prompt_tokens_per_sequence / output;
   load.num_sequences = std::min(load.num_sequences, scheduler.max_step_tokens / (1 + prompt_rows));
   if (recomputes) {
-    const double room = (scheduler.max_step_tokens - load.num_sequences) /
-                        (load.num_sequences * prompt_rows);
-    const double fill = 1 - kFillLossByPlaces / std::max(1.0, places / page_limit) -
-                        kFillLossByRoom / room;
+    const double room =
+        (scheduler.max_step_tokens - load.num_sequences) / (load.num_sequences * prompt_rows);
+    const double fill =
+        1 - kFillLossByPlaces / std::max(1.0, places / page_limit) - kFillLossByRoom / room;
     load.num_sequences = std::min(load.num_sequences, page_limit * fill);
   }
   load.num_sequences = std::max(1.0, load.num_sequences);

@@ -59,7 +59,7 @@ class Simulation {
     Sequence sequence;
     int32_t num_tokens_at_end = 0;
   };
-  std::deque<Running> sequences_;  // by request
+  std::deque<Running> sequences_;              // by request
   std::multimap<int64_t, Running*> arrivals_;  // by step, to come
   absl::flat_hash_map<const Sequence*, int64_t> request_of_;
 };
@@ -107,20 +107,20 @@ absl::Status Simulation::Admit(absl::Span<const SimulatedRequest> requests) {
     Sequence& sequence = sequences_[i].sequence;
     // Prompts differ behind what they share: the first of those tokens names the request.
     sequence.tokens.assign(request.num_prompt_tokens, static_cast<TokenId>(i + 1));
-    const int32_t num_shared = std::min(request.num_shared_prompt_tokens, request.num_prompt_tokens);
+    const int32_t num_shared =
+        std::min(request.num_shared_prompt_tokens, request.num_prompt_tokens);
     std::fill_n(sequence.tokens.begin(), num_shared, 0);
     sequence.num_prompt_tokens = request.num_prompt_tokens;
     sequence.ends_at_max = request.max_output_tokens == 0;
     sequence.max_tokens_total =
-        request.num_prompt_tokens +
-        std::max(request.num_output_tokens, request.max_output_tokens);
+        request.num_prompt_tokens + std::max(request.num_output_tokens, request.max_output_tokens);
     sequence.group = request.group;
     sequences_[i].num_tokens_at_end = request.num_prompt_tokens + request.num_output_tokens;
     if (sequence.max_tokens_total > decision_.plan.max_model_len) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "a prompt of ", request.num_prompt_tokens, " tokens and ",
-          sequence.max_tokens_total - request.num_prompt_tokens, " more are above the limit of ",
-          decision_.plan.max_model_len));
+      return absl::InvalidArgumentError(
+          absl::StrCat("a prompt of ", request.num_prompt_tokens, " tokens and ",
+                       sequence.max_tokens_total - request.num_prompt_tokens,
+                       " more are above the limit of ", decision_.plan.max_model_len));
     }
     RETURN_IF_ERROR(scheduler_->CheckFits(sequence));
     arrivals_.emplace(request.arrives_at_step, &sequences_[i]);
@@ -175,7 +175,8 @@ void Simulation::Summarize(SimulatedRun* run) {
   run->num_steps = static_cast<int64_t>(run->steps.size());
   int64_t num_full = 0;
   for (const SimulatedStep& step : run->steps) {
-    if (step.num_prompt_tokens > 0 || step.num_sequences < kFullShare * run->peak_sequences) continue;
+    if (step.num_prompt_tokens > 0 || step.num_sequences < kFullShare * run->peak_sequences)
+      continue;
     run->decode_step_us += step.us;
     run->decode_predicted_us += step.predicted_us;
     ++num_full;

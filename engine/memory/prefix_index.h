@@ -1,5 +1,5 @@
-// PrefixIndex: which KV pages hold which beginnings of prompts, so that equal beginnings are computed
-// once and their pages shared.
+// PrefixIndex: which KV pages hold which beginnings of prompts, so that equal beginnings are
+// computed once and their pages shared.
 //
 // Prompts are compared page by page, token by token: a tree whose edges are the tokens of one full
 // page. Only full pages are shared, and nobody writes to a full page again, so a shared page is
@@ -9,8 +9,8 @@
 // A page stays in the index until the cache needs it for something else or its scope is dropped.
 // While one sequence computes a page, others that begin with it can see so and wait.
 //
-// Threads: engine thread. Borrows the KvCache, whose OnReclaim it takes. Allocates per page of a new
-// beginning. No errors.
+// Threads: engine thread. Borrows the KvCache, whose OnReclaim it takes. Allocates per page of a
+// new beginning. No errors.
 #ifndef MOELIGHT_ENGINE_MEMORY_PREFIX_INDEX_H_
 #define MOELIGHT_ENGINE_MEMORY_PREFIX_INDEX_H_
 
@@ -33,9 +33,9 @@ class PrefixIndex {
 
   // How far a prompt is known.
   struct Match {
-    NodeId node = kNone;             // of its last known page, or the scope's root
-    int32_t num_pages = 0;           // known and computed
-    bool next_is_computed = false;   // whether the page behind is being computed now
+    NodeId node = kNone;            // of its last known page, or the scope's root
+    int32_t num_pages = 0;          // known and computed
+    bool next_is_computed = false;  // whether the page behind is being computed now
   };
 
   explicit PrefixIndex(KvCache& kv_cache);
@@ -57,8 +57,8 @@ class PrefixIndex {
   NodeId BeginPending(NodeId parent, absl::Span<const int32_t> page_tokens);
   // Will not be computed after all, or was and follows as Add().
   void EndPending(NodeId pending);
-  // `page` holds `page_tokens` behind `parent`, computed. Returns its node: another one's, and `page`
-  // is not kept, if there is one with the same tokens.
+  // `page` holds `page_tokens` behind `parent`, computed. Returns its node: another one's, and
+  // `page` is not kept, if there is one with the same tokens.
   NodeId Add(NodeId parent, absl::Span<const int32_t> page_tokens, int32_t page);
 
   int64_t num_pages() const { return static_cast<int64_t>(node_of_page_.size()); }

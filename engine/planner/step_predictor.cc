@@ -96,9 +96,8 @@ std::vector<double> StepPredictor::CostTasks(const StepPlan& plan, const BatchSh
     if (!task.ahead) Count(cost, TaskLane(task.kind), alone);
   }
   const int64_t num_outputs = batch.num_outputs();
-  alone->host_us =
-      op_costs_.Sample(num_outputs * config_.vocab_size * DTypeBytes(DType::kF32)).us +
-      kHostUsPerSequence * static_cast<double>(num_outputs);
+  alone->host_us = op_costs_.Sample(num_outputs * config_.vocab_size * DTypeBytes(DType::kF32)).us +
+                   kHostUsPerSequence * static_cast<double>(num_outputs);
   if (op_costs_.profile().has_gpu()) {
     alone->host_memory_us = (alone->cpu_bytes + alone->h2d_bytes) /
                             op_costs_.profile().host.shared_bytes_per_s * kUsPerSecond;

@@ -1,8 +1,9 @@
 // LengthModel: how long the answers of a job will be, learnt from its answers so far.
 //
-// The chance to end is estimated by length: answers that ended at it among all that reached it, those
-// still running included, or short answers, which end first, would pass for typical (the estimator
-// of Kaplan and Meier, 1958). Before much was seen, a chance of one in the expected length counts.
+// The chance to end is estimated by length: answers that ended at it among all that reached it,
+// those still running included, or short answers, which end first, would pass for typical (the
+// estimator of Kaplan and Meier, 1958). Before much was seen, a chance of one in the expected
+// length counts.
 //
 // Threads: engine thread. Allocates when an answer is longer than any before. No errors.
 #ifndef MOELIGHT_ENGINE_SCHEDULER_LENGTH_MODEL_H_

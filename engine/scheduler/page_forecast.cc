@@ -9,8 +9,7 @@ namespace moelight {
 void PageForecast::Begin(int32_t num_steps) {
   points_.clear();
   const int32_t num_points = std::min(kNumPoints, num_steps);
-  const double in_use =
-      static_cast<double>(kv_cache_.num_pages() - kv_cache_.num_free_pages());
+  const double in_use = static_cast<double>(kv_cache_.num_pages() - kv_cache_.num_free_pages());
   for (int32_t i = 1; i <= num_points; ++i) {
     points_.push_back({static_cast<int32_t>(CeilDiv(int64_t{num_steps} * i, num_points)), in_use});
   }
@@ -32,8 +31,7 @@ void PageForecast::AddChange(const Sequence& sequence, const LengthModel& length
   }
 }
 
-bool PageForecast::TryAdd(const Sequence& sequence, const LengthModel& lengths,
-                          int64_t num_pages) {
+bool PageForecast::TryAdd(const Sequence& sequence, const LengthModel& lengths, int64_t num_pages) {
   tried_ = points_;
   AddChange(sequence, lengths, &tried_);
   const bool fits = std::all_of(tried_.begin(), tried_.end(), [num_pages](const Point& point) {

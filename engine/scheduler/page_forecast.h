@@ -1,8 +1,9 @@
-// PageForecast: how many KV pages will be in use in the steps to come, as the running sequences grow
-// and end.
+// PageForecast: how many KV pages will be in use in the steps to come, as the running sequences
+// grow and end.
 //
-// Expected values at a few points of a horizon: a sequence that is still there has grown by one token
-// a step, one that has ended has given back what only it used. One beyond its limit has ended.
+// Expected values at a few points of a horizon: a sequence that is still there has grown by one
+// token a step, one that has ended has given back what only it used. One beyond its limit has
+// ended.
 //
 // Threads: engine thread. Keeps its capacity. No errors.
 #ifndef MOELIGHT_ENGINE_SCHEDULER_PAGE_FORECAST_H_

@@ -9,9 +9,9 @@
 namespace moelight {
 namespace {
 
-// Steps that kNow looks ahead: with fewer, sequences are put back that have just been admitted; with
-// more, pages stand empty that younger ones would use (simulated: 0 to 8 cost no sequences, 32 two
-// in a hundred; at 8 none is put back more than three times).
+// Steps that kNow looks ahead: with fewer, sequences are put back that have just been admitted;
+// with more, pages stand empty that younger ones would use (simulated: 0 to 8 cost no sequences, 32
+// two in a hundred; at 8 none is put back more than three times).
 constexpr int32_t kNowSteps = 8;
 // kExpected looks this far at most: beyond, estimates of length mean nothing.
 constexpr int32_t kExpectedSteps = 1024;
@@ -105,9 +105,8 @@ bool Scheduler::IsPromptStep() const {
   const Sequence* const front = waiting_.Front();
   const bool is_urgent = front != nullptr && front->group.priority >= kInteractivePriority;
   if (has_open_prompts || is_urgent || (fills_prompt_steps_ && front != nullptr)) return true;
-  return !waiting_.empty() &&
-         static_cast<double>(num_running()) <=
-             (1 - kPromptStepShare) * static_cast<double>(num_after_prompts_);
+  return !waiting_.empty() && static_cast<double>(num_running()) <=
+                                  (1 - kPromptStepShare) * static_cast<double>(num_after_prompts_);
 }
 
 void Scheduler::Give(Sequence* sequence, int32_t num_tokens) {
@@ -162,7 +161,8 @@ int32_t Scheduler::NextChunk(const Sequence& sequence, int32_t num_cached_tokens
   if (num_prompt_pages_ == 0) return chunk;
   const int64_t num_pages = kv_cache_.PagesFor(num_cached_tokens + chunk);
   const bool is_piece = num_cached_tokens + chunk < sequence.num_tokens();
-  const bool is_too_small = is_piece && chunk < std::min(kMinPieceTokens, options_.max_chunk_tokens);
+  const bool is_too_small =
+      is_piece && chunk < std::min(kMinPieceTokens, options_.max_chunk_tokens);
   return is_too_small || num_prompt_pages_ + num_pages > options_.max_prompt_pages ? 0 : chunk;
 }
 
@@ -185,10 +185,9 @@ void Scheduler::ContinuePrompts() {
 Scheduler::Admission Scheduler::CurrentAdmission() const {
   if (options_.reserve_pages) return Admission::kReserved;
   // What was lost so far, in terms of what may be: a cache full of tokens in advance.
-  const double allowed =
-      options_.max_recompute_share *
-      static_cast<double>(counters_.num_computed_tokens +
-                          kv_cache_.num_pages() * kv_cache_.page_tokens());
+  const double allowed = options_.max_recompute_share *
+                         static_cast<double>(counters_.num_computed_tokens +
+                                             kv_cache_.num_pages() * kv_cache_.page_tokens());
   const double lost = static_cast<double>(counters_.num_lost_tokens);
   if (lost <= allowed) return Admission::kNow;
   return lost <= 2 * allowed ? Admission::kExpected : Admission::kReserved;
@@ -286,9 +285,9 @@ void Scheduler::Enter(Sequence* sequence) {
     counters_.num_shared_tokens += sequence->num_shared_tokens;
     admitted_.push_back(sequence);
   }
-  const auto place = std::upper_bound(
-      running_.begin(), running_.end(), sequence,
-      [](const Sequence* a, const Sequence* b) { return a->rank < b->rank; });
+  const auto place =
+      std::upper_bound(running_.begin(), running_.end(), sequence,
+                       [](const Sequence* a, const Sequence* b) { return a->rank < b->rank; });
   running_.insert(place, sequence);
   if (sequence->job->root != PrefixIndex::kNone) AnnounceNextPage(sequence);
 }
@@ -303,8 +302,7 @@ void Scheduler::AnnounceNextPage(Sequence* sequence) {
   const size_t page_tokens = kv_cache_.page_tokens();
   const size_t begin = sequence->num_indexed_pages * page_tokens;
   if (begin + page_tokens > shared.size()) return;
-  sequence->pending =
-      prefixes_.BeginPending(sequence->prefix, shared.subspan(begin, page_tokens));
+  sequence->pending = prefixes_.BeginPending(sequence->prefix, shared.subspan(begin, page_tokens));
 }
 
 void Scheduler::IndexPages(Sequence* sequence) {
@@ -330,14 +328,14 @@ void Scheduler::StepDone(const Batch& batch) {
     const bool has_output = sequence->has_output();
     const int32_t num_cached = sequence->num_cached_tokens + sequence->num_step_tokens;
     counters_.num_computed_tokens += sequence->num_step_tokens;
-    counters_.num_recomputed_tokens +=
-        std::max(0, std::min(num_cached, sequence->num_computed_tokens) -
-                        sequence->num_cached_tokens);
+    counters_.num_recomputed_tokens += std::max(
+        0, std::min(num_cached, sequence->num_computed_tokens) - sequence->num_cached_tokens);
     sequence->num_computed_tokens = std::max(sequence->num_computed_tokens, num_cached);
     sequence->num_cached_tokens = num_cached;
     sequence->num_step_tokens = 0;
     if (was_open && sequence->job->root != PrefixIndex::kNone) IndexPages(sequence);
-    if (has_output && !sequence->ends_at_max) sequence->job->lengths.WentOn(sequence->num_generated_tokens());
+    if (has_output && !sequence->ends_at_max)
+      sequence->job->lengths.WentOn(sequence->num_generated_tokens());
   }
 }
 

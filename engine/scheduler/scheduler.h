@@ -35,7 +35,7 @@ namespace moelight {
 
 struct SchedulerOptions {
   int32_t max_running_sequences = 256;
-  int32_t max_step_tokens = 2048;  // of one step; at least max_running_sequences
+  int32_t max_step_tokens = 2048;   // of one step; at least max_running_sequences
   int32_t max_chunk_tokens = 2048;  // of one prompt in one step
   // KV pages that the prompts of one step attend to, in sum; one prompt may always go on.
   int64_t max_prompt_pages = int64_t{1} << 40;
@@ -80,8 +80,8 @@ class Scheduler {
   const SchedulerCounters& counters() const { return counters_; }
 
  private:
-  // How much of the pages a sequence may count on when it is admitted. With every step downward less
-  // has to be computed again, and fewer sequences run.
+  // How much of the pages a sequence may count on when it is admitted. With every step downward
+  // less has to be computed again, and fewer sequences run.
   enum class Admission : uint8_t {
     kNow,       // what it needs at once, and all need in the next few steps
     kExpected,  // what all are expected to need at any time to come

@@ -22,15 +22,15 @@ struct Sequence {
   RequestGroup group;
 
   // Set by the scheduler:
-  BlockTable block_table;            // of the tokens up to the end of the current step
-  int32_t num_cached_tokens = 0;     // whose K and V are in the cache
-  int32_t num_step_tokens = 0;       // computed in the current step, behind the cached ones
-  int32_t num_computed_tokens = 0;   // the most that were ever in the cache: the rest is new work
-  int32_t num_shared_tokens = 0;     // of the prompt, found in the cache at the first admission
-  int32_t num_shared_pages = 0;      // first pages of the block table, found in the cache
-  int64_t rank = 0;                  // order of first admission; 0: never admitted
-  double charged_tokens = 0;         // what its client was charged for it
-  Job* job = nullptr;                // what it has in common with others
+  BlockTable block_table;           // of the tokens up to the end of the current step
+  int32_t num_cached_tokens = 0;    // whose K and V are in the cache
+  int32_t num_step_tokens = 0;      // computed in the current step, behind the cached ones
+  int32_t num_computed_tokens = 0;  // the most that were ever in the cache: the rest is new work
+  int32_t num_shared_tokens = 0;    // of the prompt, found in the cache at the first admission
+  int32_t num_shared_pages = 0;     // first pages of the block table, found in the cache
+  int64_t rank = 0;                 // order of first admission; 0: never admitted
+  double charged_tokens = 0;        // what its client was charged for it
+  Job* job = nullptr;               // what it has in common with others
   // Of its prompt's pages: those in the index, the last of them (none: no more are added), and the
   // next one, which it has announced.
   int32_t num_indexed_pages = 0;

@@ -85,8 +85,7 @@ void WaitingQueue::TakeOut(Sequence* sequence) {
 void WaitingQueue::Settle(const Sequence& sequence, double num_tokens) {
   const auto client = clients_.find(sequence.group.client);
   CHECK(client != clients_.end());
-  client->second.charged +=
-      (num_tokens - sequence.charged_tokens) / sequence.group.client_weight;
+  client->second.charged += (num_tokens - sequence.charged_tokens) / sequence.group.client_weight;
   if (--client->second.num_sequences == 0) clients_.erase(client);
 }
 

@@ -1,12 +1,12 @@
 // WaitingQueue: sequences that wait for a place, and which of them is next.
 //
-// Higher priority first, always. Among clients of one priority the one that was charged least by its
-// weight so far (start-time fair queueing; Goyal, Vin and Cheng 1996): a client is charged for a
-// sequence when it is admitted, by what is expected of it, and what was expected wrongly is settled
-// at its end. A client that was idle starts where the others stand; it has no claim on the past.
-// Within a client those that were put back first, in the order of their first admission, then first
-// come, first served. So a client that waits is passed by others for no more than one sequence
-// each per sequence of its own, at equal weights and lengths.
+// Higher priority first, always. Among clients of one priority the one that was charged least by
+// its weight so far (start-time fair queueing; Goyal, Vin and Cheng 1996): a client is charged for
+// a sequence when it is admitted, by what is expected of it, and what was expected wrongly is
+// settled at its end. A client that was idle starts where the others stand; it has no claim on the
+// past. Within a client those that were put back first, in the order of their first admission, then
+// first come, first served. So a client that waits is passed by others for no more than one
+// sequence each per sequence of its own, at equal weights and lengths.
 //
 // Threads: engine thread. Borrows the sequences. No errors.
 #ifndef MOELIGHT_ENGINE_SCHEDULER_WAITING_QUEUE_H_
