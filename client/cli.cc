@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include <absl/strings/ascii.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
@@ -21,13 +22,18 @@ namespace {
 
 std::vector<Command> Commands() {
   return {SubmitCommand(), WatchCommand(),    ResultsCommand(), CancelCommand(),
-          ListCommand(),   GenerateCommand(), InfoCommand()};
+          ListCommand(),   GenerateCommand(), InfoCommand(),    HealthCommand()};
 }
 
 std::vector<OptionSpec> GlobalOptions() {
   return {
       {"server", '\0', "HOST:PORT",
        absl::StrCat("where moelightd listens; default MOELIGHT_SERVER, then ", kDefaultServer)},
+      {"admin-server", '\0', "HOST:PORT",
+       absl::StrCat("its listener for info and health; default MOELIGHT_ADMIN_SERVER, then ",
+                    kDefaultAdminServer)},
+      {"api-key-file", '\0', "FILE",
+       "send the API key that the file holds; default: that in MOELIGHT_API_KEY, if any"},
       {"json", '\0', "", "machine-readable output: one JSON value per line, errors too"},
       {"timeout", '\0', "SECONDS",
        "for one call, and for how long an outage of the server is ridden out; default 30 and 60, "
@@ -47,10 +53,11 @@ std::string GeneralHelp(const std::vector<Command>& commands) {
   for (const Command& command : commands) {
     absl::StrAppendFormat(&text, "  %-9s %s\n", command.name, command.summary);
   }
-  absl::StrAppend(&text, "\noptions:\n", DescribeOptions(GlobalOptions()),
-                  "\nexit codes: 0 done, 1 some rows failed, 2 usage or local file, 3 server "
-                  "unreachable,\n            4 refused, 5 not found, 130 interrupted\n\n"
-                  "`moelight COMMAND --help` says more about a command.\n");
+  absl::StrAppend(
+      &text, "\noptions:\n", DescribeOptions(GlobalOptions()),
+      "\nexit codes: 0 done, 1 some rows failed or not serving, 2 usage or local file, 3 server "
+      "unreachable,\n            4 refused, 5 not found, 130 interrupted\n\n"
+      "`moelight COMMAND --help` says more about a command.\n");
   return text;
 }
 
@@ -79,16 +86,17 @@ size_t FindCommandName(const std::vector<std::string>& args) {
   return std::min(i, args.size());
 }
 
-absl::StatusOr<std::string> ReadPem(const ParsedArgs& args, absl::string_view option) {
+// The content of the file that an option names; empty without the option.
+absl::StatusOr<std::string> ReadOptionFile(const ParsedArgs& args, absl::string_view option) {
   const std::optional<std::string> path = args.Get(option);
   if (!path.has_value()) return std::string();
   std::ifstream file(*path, std::ios::binary);
-  std::string pem((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (pem.empty()) {
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (text.empty()) {
     return LocalError(
         absl::FailedPreconditionError(absl::StrCat("cannot read --", option, " ", *path)));
   }
-  return pem;
+  return text;
 }
 
 absl::StatusOr<ClientOptions> MakeClientOptions(const ParsedArgs& args,
@@ -96,6 +104,15 @@ absl::StatusOr<ClientOptions> MakeClientOptions(const ParsedArgs& args,
   ClientOptions options;
   if (!environment.default_server.empty()) options.server = environment.default_server;
   options.server = args.Get("server").value_or(options.server);
+  if (!environment.default_admin_server.empty()) {
+    options.admin_server = environment.default_admin_server;
+  }
+  options.admin_server = args.Get("admin-server").value_or(options.admin_server);
+  options.api_key = environment.api_key;
+  if (args.Has("api-key-file")) {
+    ASSIGN_OR_RETURN(options.api_key, ReadOptionFile(args, "api-key-file"));
+    absl::StripAsciiWhitespace(&options.api_key);
+  }
   if (args.Has("timeout")) {
     constexpr double kMaxTimeoutSeconds = 7 * 24 * 3600;
     ASSIGN_OR_RETURN(const double seconds, args.GetDouble("timeout", 0, 0.001, kMaxTimeoutSeconds));
@@ -105,9 +122,9 @@ absl::StatusOr<ClientOptions> MakeClientOptions(const ParsedArgs& args,
   }
   if (args.Has("tls-ca") || args.Has("tls-cert") || args.Has("tls-key")) {
     TlsOptions& tls = options.tls.emplace();
-    ASSIGN_OR_RETURN(tls.ca_pem, ReadPem(args, "tls-ca"));
-    ASSIGN_OR_RETURN(tls.cert_pem, ReadPem(args, "tls-cert"));
-    ASSIGN_OR_RETURN(tls.key_pem, ReadPem(args, "tls-key"));
+    ASSIGN_OR_RETURN(tls.ca_pem, ReadOptionFile(args, "tls-ca"));
+    ASSIGN_OR_RETURN(tls.cert_pem, ReadOptionFile(args, "tls-cert"));
+    ASSIGN_OR_RETURN(tls.key_pem, ReadOptionFile(args, "tls-key"));
   }
   return options;
 }

@@ -19,9 +19,11 @@ struct Environment {
   std::ostream& out;
   std::ostream& err;
   bool err_is_terminal = false;
-  int columns = 80;            // of that terminal
-  std::string default_server;  // MOELIGHT_SERVER; empty: the built-in default
-  std::stop_token stop;        // Ctrl-C
+  int columns = 80;                       // of that terminal
+  std::string default_server;             // MOELIGHT_SERVER; empty: the built-in default
+  std::string default_admin_server = {};  // MOELIGHT_ADMIN_SERVER; the same
+  std::string api_key = {};               // MOELIGHT_API_KEY
+  std::stop_token stop;                   // Ctrl-C
 };
 
 // `args` without the program's name. Returns the exit code.

@@ -96,9 +96,24 @@ absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest&
                            request, stop);
 }
 
+absl::StatusOr<v1::GetModelResponse> Client::Model(std::stop_token stop) {
+  return connection_->Call(connection_->inference(), &v1::InferenceService::StubInterface::GetModel,
+                           v1::GetModelRequest(), stop);
+}
+
 absl::StatusOr<v1::GetServerInfoResponse> Client::ServerInfo(std::stop_token stop) {
   return connection_->Call(connection_->admin(), &v1::AdminService::StubInterface::GetServerInfo,
                            v1::GetServerInfoRequest(), stop);
+}
+
+absl::StatusOr<bool> Client::IsServing(const std::string& service, std::stop_token stop) {
+  using grpc::health::v1::Health;
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  ASSIGN_OR_RETURN(
+      grpc::health::v1::HealthCheckResponse response,
+      connection_->CallOnce(connection_->health(), &Health::StubInterface::Check, request, stop));
+  return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
 }
 
 }  // namespace moelight::client

@@ -8,9 +8,9 @@
 //
 // Threads: thread-safe; calls block the calling thread, callbacks run on it. A stop request on the
 // `stop` token cancels the call, which then returns Cancelled("interrupted").
-// Owns: one channel. Allocates: AppendRows holds at most `append_stream_bytes` of rows that are not
-// acknowledged yet, and one message more.
-// Errors: the server's status with its message; its details are a payload, see client/status.h.
+// Owns: two channels. Allocates: AppendRows holds at most `append_stream_bytes` of rows that are
+// not acknowledged yet, and one message more. Errors: the server's status with its message; its
+// details are a payload, see client/status.h.
 #ifndef MOELIGHT_CLIENT_CLIENT_H_
 #define MOELIGHT_CLIENT_CLIENT_H_
 
@@ -35,6 +35,7 @@
 namespace moelight::client {
 
 inline constexpr char kDefaultServer[] = "127.0.0.1:50051";
+inline constexpr char kDefaultAdminServer[] = "127.0.0.1:50052";
 
 struct TlsOptions {
   std::string ca_pem = {};    // trusted roots; empty: the system's
@@ -44,7 +45,9 @@ struct TlsOptions {
 
 struct ClientOptions {
   std::string server = kDefaultServer;                // HOST:PORT
-  std::optional<TlsOptions> tls = std::nullopt;       // unset: plain text
+  std::string admin_server = kDefaultAdminServer;     // for ServerInfo and IsServing
+  std::optional<TlsOptions> tls = std::nullopt;       // unset, or a loopback address: plain text
+  std::string api_key = {};                           // sent with every call; empty: none
   absl::Duration call_timeout = absl::Seconds(30);    // one attempt of a call that is not a stream
   absl::Duration append_timeout = absl::Minutes(10);  // one append stream, the commit included
   RetryOptions retry = {};
@@ -84,7 +87,8 @@ class Connection;  // channel, stubs and retry policy; internal
 
 class Client {
  public:
-  // InvalidArgument if the address or the TLS material is unusable. Does not connect.
+  // InvalidArgument if an address or the TLS material is unusable, or an API key would cross the
+  // network in clear text. Does not connect.
   static absl::StatusOr<std::unique_ptr<Client>> Create(ClientOptions options);
   ~Client();
   Client(const Client&) = delete;
@@ -124,8 +128,14 @@ class Client {
   absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request,
                                                 std::stop_token stop = {});
 
-  // --- The server ---
+  // The model and the sizes of what can be sent. Without a name while the model is being loaded.
+  absl::StatusOr<v1::GetModelResponse> Model(std::stop_token stop = {});
+
+  // --- The server, by its listener for administration ---
   absl::StatusOr<v1::GetServerInfoResponse> ServerInfo(std::stop_token stop = {});
+  // What grpc.health.v1 says of a service; empty: of the server as a whole. One attempt, because an
+  // outage is an answer here. NotFound if the server does not know the service.
+  absl::StatusOr<bool> IsServing(const std::string& service, std::stop_token stop = {});
 
   const ClientOptions& options() const;
 

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/time/clock.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
+#include <grpcpp/support/client_interceptor.h>
 
 #include "engine/base/status_macros.h"
 
@@ -72,23 +74,77 @@ absl::Status CheckAddress(const std::string& server) {
   return absl::OkStatus();
 }
 
+bool IsLoopback(absl::string_view server) {
+  const absl::string_view host = server.substr(0, server.rfind(':'));
+  return host == "localhost" || host == "[::1]" || absl::StartsWith(host, "127.");
+}
+
+// Adds the key to every call of a channel.
+class KeySender final : public grpc::experimental::Interceptor {
+ public:
+  explicit KeySender(const std::string& value) : value_(value) {}
+  void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
+    using Point = grpc::experimental::InterceptionHookPoints;
+    if (methods->QueryInterceptionHookPoint(Point::PRE_SEND_INITIAL_METADATA)) {
+      methods->GetSendInitialMetadata()->insert({"authorization", value_});
+    }
+    methods->Proceed();
+  }
+
+ private:
+  const std::string& value_;
+};
+
+class KeySenderFactory final : public grpc::experimental::ClientInterceptorFactoryInterface {
+ public:
+  explicit KeySenderFactory(absl::string_view key) : value_(absl::StrCat("Bearer ", key)) {}
+  grpc::experimental::Interceptor* CreateClientInterceptor(
+      grpc::experimental::ClientRpcInfo* /*info*/) override {
+    return new KeySender(value_);
+  }
+
+ private:
+  const std::string value_;  // outlives the calls of its channel
+};
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& server,
+                                                           const ClientOptions& options) {
+  RETURN_IF_ERROR(CheckAddress(server));
+  // The listener for administration has no TLS on loopback.
+  const bool is_plain = server == options.admin_server && IsLoopback(server);
+  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials,
+                   MakeCredentials(is_plain ? std::nullopt : options.tls));
+  if (options.api_key.empty()) {
+    return grpc::CreateCustomChannel(server, credentials, MakeChannelArguments());
+  }
+  if (!options.tls.has_value() && !IsLoopback(server)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an API key would go to ", server, " in clear text; use TLS"));
+  }
+  std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> factories;
+  factories.push_back(std::make_unique<KeySenderFactory>(options.api_key));
+  return grpc::experimental::CreateCustomChannelWithInterceptors(
+      server, credentials, MakeChannelArguments(), std::move(factories));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Connection>> Connection::Create(ClientOptions options) {
-  RETURN_IF_ERROR(CheckAddress(options.server));
-  ASSIGN_OR_RETURN(std::shared_ptr<grpc::ChannelCredentials> credentials,
-                   MakeCredentials(options.tls));
-  std::shared_ptr<grpc::Channel> channel =
-      grpc::CreateCustomChannel(options.server, credentials, MakeChannelArguments());
-  return std::unique_ptr<Connection>(new Connection(std::move(options), std::move(channel)));
+  ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel, MakeChannel(options.server, options));
+  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> admin_channel,
+                   MakeChannel(options.admin_server, options));
+  return std::unique_ptr<Connection>(
+      new Connection(std::move(options), std::move(channel), admin_channel));
 }
 
-Connection::Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel)
+Connection::Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel,
+                       const std::shared_ptr<grpc::Channel>& admin_channel)
     : options_(std::move(options)),
       channel_(channel),
       jobs_(v1::BatchJobService::NewStub(channel)),
       inference_(v1::InferenceService::NewStub(channel)),
-      admin_(v1::AdminService::NewStub(channel)) {}
+      admin_(v1::AdminService::NewStub(admin_channel)),
+      health_(grpc::health::v1::Health::NewStub(admin_channel)) {}
 
 bool Connection::WaitForServer(absl::Duration duration, const std::stop_token& stop) const {
   // A server that is connected and says UNAVAILABLE is loading or leaving: give it the time.

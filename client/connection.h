@@ -22,6 +22,7 @@
 #include "client/client.h"
 #include "client/retry.h"
 #include "client/status.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "moelight/v1/admin.grpc.pb.h"
 #include "moelight/v1/batch_job.grpc.pb.h"
 #include "moelight/v1/inference.grpc.pb.h"
@@ -51,6 +52,7 @@ class Connection {
   v1::BatchJobService::StubInterface& jobs() { return *jobs_; }
   v1::InferenceService::StubInterface& inference() { return *inference_; }
   v1::AdminService::StubInterface& admin() { return *admin_; }
+  grpc::health::v1::Health::StubInterface& health() { return *health_; }
 
   RetryLoop NewRetryLoop(const std::stop_token& stop) const {
     const RetryOptions& retry = options_.retry;
@@ -102,13 +104,15 @@ class Connection {
   }
 
  private:
-  Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel);
+  Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel,
+             const std::shared_ptr<grpc::Channel>& admin_channel);
 
   const ClientOptions options_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::BatchJobService::StubInterface> jobs_;
   const std::unique_ptr<v1::InferenceService::StubInterface> inference_;
   const std::unique_ptr<v1::AdminService::StubInterface> admin_;
+  const std::unique_ptr<grpc::health::v1::Health::StubInterface> health_;
   std::atomic<bool> reached_ = false;
 };
 

@@ -14,6 +14,7 @@ namespace moelight::client {
 enum ExitCode : int {
   kDone = 0,
   kRowsFailed = 1,     // some rows or lines have an error instead of an answer
+  kNotServing = 1,     // `health`: the server answers and takes no work
   kUsage = 2,          // wrong arguments, or a local file that cannot be read or written
   kUnreachable = 3,    // no server, or no answer in time
   kRefused = 4,        // the server said no

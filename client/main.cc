@@ -22,6 +22,12 @@ int TerminalColumns() {
                                                                          : kUsualColumns;
 }
 
+// Of the environment; empty: it is not set.
+std::string Variable(const char* name) {
+  const char* value = getenv(name);
+  return value == nullptr ? "" : value;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -30,14 +36,16 @@ int main(int argc, char** argv) {
   // progress bar.
   gpr_set_log_function([](gpr_log_func_args*) {});
   const moelight::client::Interrupts interrupts;
-  const char* server = getenv("MOELIGHT_SERVER");
-  moelight::client::Environment environment{.in = std::cin,
-                                            .out = std::cout,
-                                            .err = std::cerr,
-                                            .err_is_terminal = isatty(STDERR_FILENO) == 1,
-                                            .columns = TerminalColumns(),
-                                            .default_server = server == nullptr ? "" : server,
-                                            .stop = interrupts.token()};
+  moelight::client::Environment environment{
+      .in = std::cin,
+      .out = std::cout,
+      .err = std::cerr,
+      .err_is_terminal = isatty(STDERR_FILENO) == 1,
+      .columns = TerminalColumns(),
+      .default_server = Variable("MOELIGHT_SERVER"),
+      .default_admin_server = Variable("MOELIGHT_ADMIN_SERVER"),
+      .api_key = Variable("MOELIGHT_API_KEY"),
+      .stop = interrupts.token()};
   const int code =
       moelight::client::Main(std::vector<std::string>(argv + 1, argv + argc), environment);
   std::cout.flush();

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 bin=$root/build/release/bin
 server=${MOELIGHT_DEMO_LISTEN:-127.0.0.1:50051}
+admin=${MOELIGHT_DEMO_ADMIN_LISTEN:-127.0.0.1:50052}
 metrics=${MOELIGHT_DEMO_METRICS:-127.0.0.1:9464}
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
@@ -29,10 +30,10 @@ trap 'stop_daemon; rm -rf "$work"' EXIT
 
 step "Starting moelightd on $server"
 "$bin/moelightd" serve --config config.yaml --set server.listen="$server" \
-  --set metrics.listen="$metrics" --set store.path="$work/store" 2>"$work/log" &
+  --set server.admin_listen="$admin" --set metrics.listen="$metrics" --set store.path="$work/store" 2>"$work/log" &
 daemon=$!
 for _ in $(seq 100); do
-  if "$bin/moelight" --server "$server" info >"$work/info" 2>/dev/null; then break; fi
+  if "$bin/moelight" --admin-server "$admin" info >"$work/info" 2>/dev/null; then break; fi
   kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
   sleep 0.1
 done

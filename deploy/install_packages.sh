@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 / Ubuntu 24.04 packages that moelight is built with.
-#   install_packages.sh build|test
-# `build` is enough for deploy/demo.sh; `test` adds what tests/run.sh needs.
+#   install_packages.sh build|test|image
+# `build` is enough for deploy/demo.sh; `test` adds what tests/run.sh needs, `image` what
+# tests/image needs.
 set -euo pipefail
 
 build_packages=(
   build-essential cmake ninja-build pkg-config
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev
   libtbb-dev prometheus-cpp-dev libyaml-cpp-dev libsqlite3-dev nlohmann-json3-dev libspdlog-dev
-  libpcre2-dev libutf8proc-dev zlib1g-dev ca-certificates curl
+  libpcre2-dev libutf8proc-dev libssl-dev zlib1g-dev ca-certificates curl
 )
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev clang-format
-  python3 python3-grpcio python3-protobuf python3-jinja2 prometheus openssl
+  python3 python3-grpcio python3-protobuf python3-jinja2 python3-pip python3-yaml prometheus openssl
+  haproxy systemd
 )
+image_packages=(buildah debootstrap git python3)
 
 packages=("${build_packages[@]}")
 case "${1:-build}" in
   build) ;;
   test) packages+=("${test_packages[@]}") ;;
-  *) echo "usage: $0 build|test" >&2; exit 2 ;;
+  image) packages=("${image_packages[@]}") ;;
+  *) echo "usage: $0 build|test|image" >&2; exit 2 ;;
 esac
 
 missing=()

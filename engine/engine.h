@@ -90,6 +90,24 @@ struct ModelInfo {
   bool has_chat_template = false;
 };
 
+// What is in a model folder, each part by itself. Weights are known from the headers of their
+// files.
+struct ModelFiles {
+  absl::Status config;  // OK: `model` is valid
+  ModelInfo model;
+  absl::Status weights;  // DataLoss or InvalidArgument where a file does not fit its header
+  int64_t num_tensors = 0;
+  int64_t weight_bytes = 0;
+  absl::Status tokenizer;      // NotFound: there is none
+  absl::Status chat_template;  // NotFound: there is none
+};
+
+struct DeviceInfo {
+  std::string description;      // "cuda (NVIDIA H200, sm_90, 139 GiB)"
+  bool has_own_memory = false;  // whether it is a GPU
+  int64_t free_bytes = 0;       // of its own memory
+};
+
 struct MemoryUse {
   std::string tier;  // "host" or "gpu"
   std::string tag;   // "weights", "kv_cache", "activations"
@@ -296,6 +314,13 @@ class Engine {
 
   // The model that Create() would load, from config.json and the chat template alone.
   static absl::StatusOr<ModelInfo> Describe(const EngineOptions& options);
+
+  // What is wrong with the files of the model folder, if anything. Reads no weights.
+  static ModelFiles InspectModel(const EngineOptions& options);
+
+  // The device that `options` names. InvalidArgument if this build does not have it,
+  // FailedPrecondition if this machine cannot run it.
+  static absl::StatusOr<DeviceInfo> DescribeDevice(const EngineOptions& options);
 
   // Runs requests through the scheduler and the pipeline on the simulated machine of
   // `options.hardware`, in virtual time. InvalidArgument without a profile; else as Plan().

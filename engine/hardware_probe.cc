@@ -104,6 +104,12 @@ absl::StatusOr<bool> Engine::HasDeviceMemory(const EngineOptions& options) {
   return device->has_device_memory();
 }
 
+absl::StatusOr<DeviceInfo> Engine::DescribeDevice(const EngineOptions& options) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> device, CreateProbedDevice(options));
+  return DeviceInfo{device->description(), device->has_device_memory(),
+                    device->free_device_bytes()};
+}
+
 absl::StatusOr<std::string> Engine::HardwareFingerprint(const EngineOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> device, CreateProbedDevice(options));
   return FingerprintOf(options, *device);

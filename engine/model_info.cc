@@ -7,7 +7,9 @@
 #include <absl/strings/str_cat.h>
 
 #include "engine/base/status_macros.h"
+#include "engine/model/checkpoint.h"
 #include "engine/tokenizer/chat_template.h"
+#include "engine/tokenizer/tokenizer.h"
 
 namespace moelight {
 
@@ -55,6 +57,28 @@ absl::StatusOr<ModelInfo> Engine::Describe(const EngineOptions& options) {
     has_chat_template = chat_template.ok();
   }
   return DescribeModel(options, config, has_chat_template);
+}
+
+ModelFiles Engine::InspectModel(const EngineOptions& options) {
+  ModelFiles files;
+  files.chat_template = ChatTemplate::FromModelFolder(options.model).status();
+  const absl::StatusOr<ModelConfig> config = LoadModelConfigFor(options);
+  files.config = config.status();
+  if (config.ok()) files.model = DescribeModel(options, *config, files.chat_template.ok());
+  const absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.model);
+  files.weights = checkpoint.status();
+  if (checkpoint.ok()) {
+    for (const auto& [name, tensor] : (*checkpoint)->tensors()) {
+      ++files.num_tensors;
+      files.weight_bytes += tensor.info.bytes;
+    }
+  }
+  std::error_code error;
+  const std::filesystem::path tokenizer = std::filesystem::path(options.model) / "tokenizer.json";
+  files.tokenizer = std::filesystem::exists(tokenizer, error)
+                        ? Tokenizer::FromFile(tokenizer.string()).status()
+                        : absl::NotFoundError(absl::StrCat(tokenizer.string(), ": not found"));
+  return files;
 }
 
 }  // namespace moelight

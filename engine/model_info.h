@@ -1,5 +1,5 @@
-// The model as the options ask for it, and what the engine says of it. Engine::Describe() is
-// implemented here too.
+// The model as the options ask for it, and what the engine says of it. Engine::Describe()
+// and Engine::InspectModel() are implemented here too.
 //
 // Pure functions but for reading small files of the model folder; thread-safe.
 #ifndef MOELIGHT_ENGINE_MODEL_INFO_H_

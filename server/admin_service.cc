@@ -27,18 +27,6 @@ absl::Status StillLoading() {
 
 }  // namespace
 
-v1::ModelInfo ToProto(const ModelInfo& model) {
-  v1::ModelInfo proto;
-  proto.set_name(model.name);
-  proto.set_architecture(model.architecture);
-  proto.set_num_parameters(model.num_parameters);
-  proto.set_num_active_parameters(model.num_active_parameters);
-  proto.set_vocab_size(model.vocab_size);
-  proto.set_max_model_len(model.max_model_len);
-  proto.set_has_chat_template(model.has_chat_template);
-  return proto;
-}
-
 v1::PlanPrediction ToProto(const PlanPrediction& prediction) {
   v1::PlanPrediction proto;
   proto.set_hardware(prediction.hardware);
@@ -114,27 +102,38 @@ int64_t ValueInForce(const v1::Limit& limit, const Config& config, const PlanInf
 
 AdminServiceImpl::AdminServiceImpl(AdminServiceOptions options) : options_(std::move(options)) {
   info_.set_version(options_.version);
-  info_.set_effective_config_yaml(EffectiveConfigYaml(options_.config));
+  *info_.mutable_start_time() = google::protobuf::util::TimeUtil::GetCurrentTime();
+  SetConfig(options_.config);
+}
+
+void AdminServiceImpl::SetConfig(const Config& config) {
+  MutexLock lock(&mutex_);
+  config_ = config;
+  info_.set_effective_config_yaml(EffectiveConfigYaml(config));
+  info_.clear_limits();
   for (const ConfigKey& key : ConfigKeys()) {
-    const std::optional<int64_t> value = ConfigLimit(key, options_.config);
+    const std::optional<int64_t> value = ConfigLimit(key, config);
     if (!value.has_value()) continue;
     v1::Limit& limit = *info_.add_limits();
     limit.set_key(std::string(key.path));
     limit.set_value(*value);
   }
-  *info_.mutable_start_time() = google::protobuf::util::TimeUtil::GetCurrentTime();
 }
 
 grpc::ServerUnaryReactor* AdminServiceImpl::GetServerInfo(
     grpc::CallbackServerContext* context, const v1::GetServerInfoRequest* /*request*/,
     v1::GetServerInfoResponse* response) {
+  if (absl::Status status = options_.access.AuthenticateAdmin(*context); !status.ok()) {
+    return Finish(context, status);
+  }
+  MutexLock lock(&mutex_);
   *response = info_;
   // While the model is loading the rest is worth having.
   if (const Engine* engine = options_.admission.engine(); engine != nullptr) {
     *response->mutable_model() = ToProto(engine->model());
     response->set_backend(engine->plan().backend);
     for (v1::Limit& limit : *response->mutable_limits()) {
-      limit.set_value(ValueInForce(limit, options_.config, engine->plan()));
+      limit.set_value(ValueInForce(limit, config_, engine->plan()));
     }
   }
   return Finish(context, absl::OkStatus());
@@ -143,6 +142,9 @@ grpc::ServerUnaryReactor* AdminServiceImpl::GetServerInfo(
 grpc::ServerUnaryReactor* AdminServiceImpl::GetPlan(grpc::CallbackServerContext* context,
                                                     const v1::GetPlanRequest* /*request*/,
                                                     v1::GetPlanResponse* response) {
+  if (absl::Status status = options_.access.AuthenticateAdmin(*context); !status.ok()) {
+    return Finish(context, status);
+  }
   const Engine* engine = options_.admission.engine();
   if (engine == nullptr) return Finish(context, StillLoading());
   *response = ToProto(engine->plan());
@@ -152,6 +154,9 @@ grpc::ServerUnaryReactor* AdminServiceImpl::GetPlan(grpc::CallbackServerContext*
 grpc::ServerUnaryReactor* AdminServiceImpl::StartTrace(grpc::CallbackServerContext* context,
                                                        const v1::StartTraceRequest* request,
                                                        v1::StartTraceResponse* /*response*/) {
+  if (absl::Status status = options_.access.AuthenticateAdmin(*context); !status.ok()) {
+    return Finish(context, status);
+  }
   if (request->num_steps() < 0 || request->num_steps() > kMaxTraceSteps) {
     return Finish(context, absl::InvalidArgumentError(absl::StrCat(
                                "num_steps: ", request->num_steps(), " is out of range: 1 to ",
@@ -166,6 +171,9 @@ grpc::ServerUnaryReactor* AdminServiceImpl::StartTrace(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* AdminServiceImpl::StopTrace(grpc::CallbackServerContext* context,
                                                       const v1::StopTraceRequest* /*request*/,
                                                       v1::StopTraceResponse* response) {
+  if (absl::Status status = options_.access.AuthenticateAdmin(*context); !status.ok()) {
+    return Finish(context, status);
+  }
   Engine* engine = options_.admission.engine();
   if (engine == nullptr) return Finish(context, StillLoading());
   absl::StatusOr<std::string> trace = engine->StopTrace();
@@ -183,6 +191,9 @@ grpc::ServerUnaryReactor* AdminServiceImpl::StopTrace(grpc::CallbackServerContex
 grpc::ServerUnaryReactor* AdminServiceImpl::Drain(grpc::CallbackServerContext* context,
                                                   const v1::DrainRequest* request,
                                                   v1::DrainResponse* /*response*/) {
+  if (absl::Status status = options_.access.AuthenticateAdmin(*context); !status.ok()) {
+    return Finish(context, status);
+  }
   if (request->grace_seconds() < 0 || request->grace_seconds() > kMaxGraceSeconds) {
     return Finish(context, absl::InvalidArgumentError(
                                absl::StrCat("grace_seconds: ", request->grace_seconds(),

@@ -9,28 +9,33 @@
 #include <string>
 
 #include "engine/base/logger.h"
+#include "engine/base/mutex.h"
 #include "engine/engine.h"
 #include "moelight/v1/admin.grpc.pb.h"
+#include "server/access.h"
 #include "server/admission.h"
 #include "server/config.h"
 
 namespace moelight {
 
 struct AdminServiceOptions {
+  Access& access;
   Admission& admission;
   Logger& logger;
-  const Config& config;
+  Config config;
   std::string version;
   // Begins the drain; called on a gRPC thread, must not block.
   std::function<void(int32_t grace_seconds)> on_drain;
 };
 
-v1::ModelInfo ToProto(const ModelInfo& model);
 v1::GetPlanResponse ToProto(const PlanInfo& plan);
 
 class AdminServiceImpl final : public v1::AdminService::CallbackService {
  public:
   explicit AdminServiceImpl(AdminServiceOptions options);
+
+  // What GetServerInfo tells from now on, after a reload.
+  void SetConfig(const Config& config);
 
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const v1::GetServerInfoRequest* request,
@@ -50,7 +55,10 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
 
  private:
   const AdminServiceOptions options_;
-  v1::GetServerInfoResponse info_;  // without what is known once the model is loaded
+  Mutex mutex_;
+  Config config_ ABSL_GUARDED_BY(mutex_);
+  // Without what is known once the model is loaded.
+  v1::GetServerInfoResponse info_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace moelight

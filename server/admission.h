@@ -54,6 +54,8 @@ inline constexpr absl::string_view kRejectLoading = "loading";
 inline constexpr absl::string_view kRejectDraining = "draining";
 inline constexpr absl::string_view kRejectInvalid = "invalid";
 inline constexpr absl::string_view kRejectLimit = "limit";
+inline constexpr absl::string_view kRejectUnauthenticated = "unauthenticated";
+inline constexpr absl::string_view kRejectForbidden = "forbidden";
 
 struct AdmissionOptions {
   int64_t row_bytes = 1 << 20;                              // server.limits.row_bytes

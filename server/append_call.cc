@@ -76,7 +76,7 @@ absl::Status AppendCall::CheckMessageLocked() {
 absl::Status AppendCall::OpenJobLocked() {
   ASSIGN_OR_RETURN(Engine * engine, options_.admission.Admit());
   if (message_.job_id().empty()) return absl::InvalidArgumentError("job_id: empty");
-  ASSIGN_OR_RETURN(v1::BatchJob job, options_.store.Get(message_.job_id()));
+  ASSIGN_OR_RETURN(v1::BatchJob job, FindJob(options_.store, options_.caller, message_.job_id()));
   job_id_ = message_.job_id();
   job_defaults_ = std::move(*job.mutable_default_sampling());
   vocab_size_ = engine->model().vocab_size;
@@ -165,6 +165,7 @@ void AppendCall::FinishLocked(const absl::Status& status) {
                                   {"code", absl::StatusCodeToString(status.code())},
                                   {"ms", elapsed.count()}});
   if (status.ok()) *response_bytes_ = SerializeMessage(response_);
+  options_.caller.stream.reset();
   Finish(ToGrpcStatus(status));
 }
 

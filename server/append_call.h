@@ -24,6 +24,7 @@
 #include "engine/base/logger.h"
 #include "engine/base/mutex.h"
 #include "moelight/v1/batch_job.pb.h"
+#include "server/access.h"
 #include "server/admission.h"
 #include "server/job_store.h"
 
@@ -36,6 +37,7 @@ class AppendCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
     JobStore& store;
     Admission& admission;
     Logger& logger;
+    Caller caller;
     int32_t max_messages;  // on their way to the disk
   };
   // `response` lives until the call is finished.
@@ -63,7 +65,7 @@ class AppendCall final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
   void ContinueLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FinishLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const Options options_;
+  Options options_;
   const std::string peer_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::shared_ptr<AppendCall> self_;  // until OnDone

@@ -9,6 +9,7 @@
 
 #include "engine/base/logger.h"
 #include "moelight/v1/batch_job.grpc.pb.h"
+#include "server/access.h"
 #include "server/admission.h"
 #include "server/job_store.h"
 #include "server/throughput_meter.h"
@@ -17,6 +18,7 @@ namespace moelight {
 
 struct BatchJobServiceOptions {
   JobStore& store;
+  Access& access;
   Admission& admission;
   const ThroughputMeter& throughput;
   Logger& logger;
@@ -57,6 +59,15 @@ class BatchJobServiceImpl final
       grpc::CallbackServerContext* context, const v1::ReadBatchResultsRequest* request) override;
 
  private:
+  // The request with its client set, if the caller may make the job.
+  absl::StatusOr<v1::CreateBatchJobRequest> CheckCreate(const grpc::CallbackServerContext& context,
+                                                        const v1::CreateBatchJobRequest& request);
+  // Who calls, and that the job is theirs.
+  absl::Status CheckOwner(const grpc::CallbackServerContext& context,
+                          const std::string& job_id) const;
+  absl::StatusOr<Caller> OpenStream(const grpc::CallbackServerContext& context,
+                                    const std::string& job_id);
+
   const BatchJobServiceOptions options_;
 };
 

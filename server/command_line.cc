@@ -24,6 +24,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
       line.check_config = true;
       continue;
     }
+    if (name == "--json" && !has_value && line.command == "doctor") {
+      line.json = true;
+      continue;
+    }
     const bool is_output = name == "-o" && line.command == "probe";
     if (name != "--config" && name != "--set" && !is_output) {
       return absl::InvalidArgumentError(

@@ -18,6 +18,7 @@ struct CommandLine {
   std::string config = "config.yaml";
   bool check_config = false;           // serve only
   std::string output;                  // file; empty: stdout. probe only
+  bool json = false;                   // doctor only
   std::vector<std::string> overrides;  // "key=value"
 };
 

@@ -194,6 +194,13 @@ class ConfigLoader {
 
 }  // namespace
 
+int64_t DescriptorsNeeded(const Config& config) {
+  // Beside the connections: the store, the metrics' listener, gRPC's own, the model.
+  constexpr int64_t kOtherDescriptors = 256;
+  const int64_t num_listeners = config.admin_listen.empty() ? 1 : 2;
+  return 2 * num_listeners * config.rpc_limits.connections + kOtherDescriptors;
+}
+
 int64_t RowsInFlight(const Config& config, int64_t max_running_sequences) {
   if (config.rpc_limits.rows_in_flight != 0) return config.rpc_limits.rows_in_flight;
   return max_running_sequences + config.engine.max_queued_requests / 2;

@@ -30,18 +30,23 @@ struct TlsOptions {
 
 // Limits of the RPC layer. The store's own stand in JobStoreLimits.
 struct RpcLimits {
-  int64_t message_bytes = 4 << 20;      // one request message
-  int64_t memory_bytes = 256 << 20;     // of gRPC's own buffers, all connections
-  int32_t concurrent_streams = 100;     // calls per connection
-  int64_t stream_buffer = 4 << 20;      // unsent output of one Generate call
-  int64_t append_buffer = 24 << 20;     // rows received and not yet on disk, all calls
-  int32_t append_messages = 4;          // the same, in messages of one call
+  int64_t message_bytes = 4 << 20;     // one request message
+  int64_t memory_bytes = 256 << 20;    // of gRPC's own buffers, all connections
+  int32_t connections = 1000;          // at once, of each listener
+  int32_t connections_per_peer = 250;  // of those, from one address
+  int32_t concurrent_streams = 100;    // calls per connection
+  int64_t stream_buffer = 4 << 20;     // unsent output of one Generate call, output of a ModelInfer
+  int32_t infer_rows = 64;             // prompts of one ModelInfer call
+  int64_t append_buffer = 24 << 20;    // rows received and not yet on disk, all calls
+  int32_t append_messages = 4;         // the same, in messages of one call
   int64_t results_message = 512 << 10;  // one message of ReadBatchResults
   int32_t rows_in_flight = 0;           // rows of jobs in the engine; 0: see RowsInFlight()
 };
 
 struct Config {
   std::string listen = "127.0.0.1:50051";
+  std::string admin_listen = "127.0.0.1:50052";  // empty: no AdminService
+  std::string tenants_file;                      // see tenants.h; empty: nobody is asked
   bool allow_insecure = false;  // listen on other addresses than loopback without TLS
   TlsOptions tls;
   RpcLimits rpc_limits;
@@ -65,6 +70,9 @@ struct Config {
 // server.limits.rows_in_flight, or its default: a full batch of `max_running_sequences` and half of
 // the engine's queue, so that the engine never runs dry and interactive requests always find room.
 int64_t RowsInFlight(const Config& config, int64_t max_running_sequences);
+
+// Descriptors that the daemon may need: two for each connection of each listener, and its own.
+int64_t DescriptorsNeeded(const Config& config);
 
 struct ConfigSources {
   std::string file;                                              // config.yaml

@@ -5,12 +5,16 @@
 #include <bit>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include <absl/strings/str_cat.h>
 
 #include "server/client_weights.h"
 #include "server/config_values.h"
+#include "server/tenants.h"
 
 namespace moelight {
 namespace {
@@ -19,24 +23,49 @@ constexpr uint64_t kMinPageBytes = 1 << 20;
 
 using Report = std::function<void(absl::string_view key, std::string reason)>;
 
+// An address to listen on; reported under `key`. Nothing if it cannot be read.
+std::optional<HostPort> CheckAddress(const std::string& text, absl::string_view key,
+                                     const Report& report) {
+  const absl::StatusOr<HostPort> address = ParseHostPort(text);
+  if (address.ok()) return *address;
+  report(key, std::string(address.status().message()));
+  return std::nullopt;
+}
+
 void CheckListen(const Config& config, const Report& report) {
-  const absl::StatusOr<HostPort> listen = ParseHostPort(config.listen);
-  if (!listen.ok()) {
-    report("server.listen", std::string(listen.status().message()));
-  } else if (!IsLoopback(*listen) && config.tls.cert.empty() && !config.allow_insecure) {
-    report("server.listen",
-           absl::StrCat(config.listen,
-                        " can be reached from other machines: set server.tls.cert and "
-                        "server.tls.key, or server.allow_insecure: true"));
+  const struct {
+    absl::string_view key;
+    const std::string& text;
+    bool carries_calls;
+  } rows[] = {
+      {"server.listen", config.listen, true},
+      {"server.admin_listen", config.admin_listen, true},
+      {"metrics.listen", config.metrics_listen, false},
+  };
+  std::vector<std::pair<absl::string_view, HostPort>> taken;
+  for (const auto& row : rows) {
+    if (row.text.empty() && row.key != "server.listen") continue;
+    const std::optional<HostPort> address = CheckAddress(row.text, row.key, report);
+    if (!address.has_value()) continue;
+    if (row.carries_calls && !IsLoopback(*address) && config.tls.cert.empty() &&
+        !config.allow_insecure) {
+      report(row.key, absl::StrCat(row.text,
+                                   " can be reached from other machines: set server.tls.cert and "
+                                   "server.tls.key, or server.allow_insecure: true"));
+    }
+    for (const auto& [key, other] : taken) {
+      if (address->port != 0 && address->port == other.port && address->host == other.host) {
+        report(row.key, absl::StrCat(row.text, " is ", key, " too"));
+      }
+    }
+    taken.emplace_back(row.key, *address);
   }
-  if (config.metrics_listen.empty()) return;
-  const absl::StatusOr<HostPort> metrics = ParseHostPort(config.metrics_listen);
-  if (!metrics.ok()) {
-    report("metrics.listen", std::string(metrics.status().message()));
-  } else if (listen.ok() && metrics->port != 0 && metrics->port == listen->port &&
-             metrics->host == listen->host) {
-    report("metrics.listen", absl::StrCat(config.metrics_listen, " is server.listen too"));
-  }
+}
+
+void CheckTenants(const Config& config, const Report& report) {
+  if (config.tenants_file.empty()) return;
+  const absl::Status status = Tenants::Load(config.tenants_file).status();
+  if (!status.ok()) report("server.tenants", std::string(status.message()));
 }
 
 void CheckTls(const Config& config, const Report& report) {
@@ -152,6 +181,7 @@ void CheckEngine(const Config& config, const Report& report) {
 void CheckConfig(const Config& config, const Report& report) {
   CheckListen(config, report);
   CheckTls(config, report);
+  CheckTenants(config, report);
   CheckClientWeights(config, report);
   CheckLimits(config, report);
   CheckEngine(config, report);

@@ -240,4 +240,16 @@ v1::BatchResult ToBatchResult(int64_t row, const std::string& custom_id,
   return proto;
 }
 
+v1::ModelInfo ToProto(const ModelInfo& model) {
+  v1::ModelInfo proto;
+  proto.set_name(model.name);
+  proto.set_architecture(model.architecture);
+  proto.set_num_parameters(model.num_parameters);
+  proto.set_num_active_parameters(model.num_active_parameters);
+  proto.set_vocab_size(model.vocab_size);
+  proto.set_max_model_len(model.max_model_len);
+  proto.set_has_chat_template(model.has_chat_template);
+  return proto;
+}
+
 }  // namespace moelight

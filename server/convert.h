@@ -9,6 +9,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/types/span.h>
 #include <grpcpp/support/status.h>
 
 #include "engine/engine.h"
@@ -41,6 +42,15 @@ v1::Usage ToUsage(const GenerateResult& result);
 v1::BatchResult ToBatchResult(int64_t row, const std::string& custom_id,
                               const GenerateResult& result, const Engine& engine);
 
+// ErrorInfo.reason by code; part of the protocol, so never renamed. A code that is not among them
+// has the reason of Internal.
+struct ErrorReason {
+  absl::StatusCode code;
+  const char* reason;
+  const char* meaning;  // and what a client does about it
+};
+absl::Span<const ErrorReason> ErrorReasons();
+
 // With an ErrorInfo (domain "moelight") and, where the message starts with a field path,
 // BadRequest. ResourceExhausted also gets a QuotaFailure if the message names a configuration key,
 // otherwise, like Unavailable, a RetryInfo. Payloads of `status` whose type URL starts with
@@ -48,6 +58,8 @@ v1::BatchResult ToBatchResult(int64_t row, const std::string& custom_id,
 google::rpc::Status ToRpcStatus(const absl::Status& status);
 // With the same details serialized into the grpc-status-details-bin trailer.
 grpc::Status ToGrpcStatus(const absl::Status& status);
+
+v1::ModelInfo ToProto(const ModelInfo& model);
 
 }  // namespace moelight
 

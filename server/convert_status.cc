@@ -1,5 +1,6 @@
 // absl::Status as google.rpc.Status and grpc::Status: which details a status gets.
 #include <algorithm>
+#include <iterator>
 
 #include <absl/strings/ascii.h>
 #include <absl/strings/match.h>
@@ -21,29 +22,41 @@ constexpr size_t kMaxMessageBytes = 1024;
 
 constexpr int kRetryDelaySeconds = 1;
 
-// ErrorInfo.reason by code; part of the protocol, so never renamed.
-struct ReasonRow {
-  absl::StatusCode code;
-  const char* reason;
-};
-constexpr ReasonRow kReasons[] = {
-    {absl::StatusCode::kInvalidArgument, "INVALID_REQUEST"},
-    {absl::StatusCode::kOutOfRange, "OFFSET_OUT_OF_RANGE"},
-    {absl::StatusCode::kNotFound, "NOT_FOUND"},
-    {absl::StatusCode::kAlreadyExists, "ALREADY_EXISTS_WITH_OTHER_CONTENT"},
-    {absl::StatusCode::kFailedPrecondition, "WRONG_STATE"},
-    {absl::StatusCode::kResourceExhausted, "LIMIT_REACHED"},
-    {absl::StatusCode::kUnavailable, "NOT_READY"},
-    {absl::StatusCode::kCancelled, "CANCELLED"},
-    {absl::StatusCode::kDeadlineExceeded, "EXPIRED"},
-    {absl::StatusCode::kUnimplemented, "NOT_IN_THIS_VERSION"},
+// The last row is for every other code.
+constexpr ErrorReason kReasons[] = {
+    {absl::StatusCode::kInvalidArgument, "INVALID_REQUEST",
+     "a field has a value that is never valid; BadRequest names it. Correct it"},
+    {absl::StatusCode::kOutOfRange, "OFFSET_OUT_OF_RANGE",
+     "rows or results were addressed past the end. Ask GetBatchJob for num_rows and go on there"},
+    {absl::StatusCode::kNotFound, "NOT_FOUND",
+     "there is no such job or model, or it is another tenant's; jobs go when they are deleted, and "
+     "store.retention after their end"},
+    {absl::StatusCode::kAlreadyExists, "ALREADY_EXISTS_WITH_OTHER_CONTENT",
+     "the request_id or the rows were handed in before, and differ. Take a new id"},
+    {absl::StatusCode::kFailedPrecondition, "WRONG_STATE",
+     "the job or the trace is not in a state for this call; the message says which it is in"},
+    {absl::StatusCode::kResourceExhausted, "LIMIT_REACHED",
+     "a limit is reached. With QuotaFailure: the configuration key of the limit; make the request "
+     "smaller, or wait until jobs end. With RetryInfo: full for the moment, try again"},
+    {absl::StatusCode::kUnavailable, "NOT_READY",
+     "the model is being loaded or the daemon stops. RetryInfo says when to try again"},
+    {absl::StatusCode::kUnauthenticated, "NO_VALID_KEY",
+     "the daemon wants an API key, and the call has none or one that it does not know"},
+    {absl::StatusCode::kPermissionDenied, "NOT_ALLOWED",
+     "the key is valid and its tenant may not make this call"},
+    {absl::StatusCode::kCancelled, "CANCELLED", "the client or CancelBatchJob ended it"},
+    {absl::StatusCode::kDeadlineExceeded, "EXPIRED",
+     "expire_time of the job passed before the row was done"},
+    {absl::StatusCode::kUnimplemented, "NOT_IN_THIS_VERSION",
+     "the daemon does not have this method or this value of a field"},
+    {absl::StatusCode::kInternal, "INTERNAL", "our fault. The daemon's log has more; report it"},
 };
 
 const char* Reason(absl::StatusCode code) {
-  for (const ReasonRow& row : kReasons) {
+  for (const ErrorReason& row : kReasons) {
     if (row.code == code) return row.reason;
   }
-  return "INTERNAL";
+  return std::end(kReasons)[-1].reason;
 }
 
 bool IsPathCharacter(char c) {
@@ -131,6 +144,8 @@ absl::string_view Truncate(absl::string_view message) {
 }
 
 }  // namespace
+
+absl::Span<const ErrorReason> ErrorReasons() { return kReasons; }
 
 google::rpc::Status ToRpcStatus(const absl::Status& status) {
   google::rpc::Status proto;

@@ -1,7 +1,7 @@
 // Daemon: the store, the engine, the dispatcher and the services, put together and taken apart in
 // the right order.
 //
-// Threads: Start, LoadModel, Drain and Stop are called from one thread, in this order.
+// Threads: Start, LoadModel, Reload, Drain and Stop are called from one thread, in this order.
 // Owns: everything named above. Borrows the logger.
 // Errors: those of the parts; a Daemon that could not load its model must still be stopped.
 #ifndef MOELIGHT_SERVER_DAEMON_H_
@@ -17,6 +17,7 @@
 
 #include "engine/base/logger.h"
 #include "engine/engine.h"
+#include "server/access.h"
 #include "server/admin_service.h"
 #include "server/admission.h"
 #include "server/batch_job_service.h"
@@ -26,8 +27,10 @@
 #include "server/job_durations.h"
 #include "server/job_store.h"
 #include "server/metrics.h"
+#include "server/open_inference_service.h"
 #include "server/rpc_server.h"
 #include "server/throughput_meter.h"
+#include "server/tls_certificates.h"
 
 namespace moelight {
 
@@ -56,6 +59,9 @@ class Daemon {
 
   // Blocks until the model is loaded; then jobs run and new work is accepted.
   absl::Status LoadModel();
+  // Takes what can change of `fresh`, all of it or, if it or a file it names is not good, nothing.
+  // The outcome, with the keys that need a restart, is in the log.
+  void Reload(const absl::StatusOr<Config>& fresh);
   // Refuses new work and lets rows in flight finish; `drained` is called on another thread.
   void Drain(std::function<void()> drained);
   // Refuses new work, stops what runs and closes everything. Rows that were running run again after
@@ -64,30 +70,40 @@ class Daemon {
 
   bool is_loading() const { return admission_.phase() == Phase::kLoading; }  // thread-safe
   int port() const { return rpc_server_->port(); }
+  int admin_port() const;    // 0: none
   int metrics_port() const;  // 0: none
   const Metrics& metrics() const { return *metrics_; }
 
  private:
   explicit Daemon(DaemonOptions options);
   absl::Status OpenStore();
+  absl::Status LoadAccess();
+  absl::Status StartServers();
   absl::Status Listen();
   MetricLevels Levels();
+  absl::Status TryReload(const Config& fresh);
   void StopAccepting();
+  void SetServing(bool serving);
 
   const DaemonOptions options_;
+  Config config_;  // in force; of the options' one only what can be reloaded differs
   // In the order in which they depend on each other.
   const std::shared_ptr<Metrics> metrics_;
   ThroughputMeter throughput_;
   const std::unique_ptr<EngineObserver> observer_;
   Admission admission_;
+  std::unique_ptr<Access> access_;
+  std::unique_ptr<TlsCertificates> tls_;  // null: plain text
   std::unique_ptr<JobStore> store_;
   std::unique_ptr<JobDurations> job_durations_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<BatchJobServiceImpl> batch_job_service_;
   std::unique_ptr<InferenceServiceImpl> inference_service_;
+  std::unique_ptr<OpenInferenceServiceImpl> open_inference_service_;
   std::unique_ptr<AdminServiceImpl> admin_service_;
   std::unique_ptr<RpcServer> rpc_server_;
+  std::unique_ptr<RpcServer> admin_server_;  // null: none
   std::unique_ptr<prometheus::Exposer> exposer_;
 };
 

@@ -109,6 +109,7 @@ void GenerateCall::WriteDeltaLocked() {
 void GenerateCall::WriteEndLocked() {
   finished_ = true;
   LogEndLocked(result_->status);
+  options_.caller.stream.reset();
   if (!result_->status.ok()) {
     Finish(ToGrpcStatus(result_->status));
     return;
@@ -135,6 +136,7 @@ void GenerateCall::AbortLocked(const absl::Status& status) {
   finished_ = true;
   if (request_id_.has_value()) engine_->Cancel(*request_id_);
   LogEndLocked(status);
+  options_.caller.stream.reset();
   Finish(ToGrpcStatus(status));
 }
 

@@ -22,6 +22,7 @@
 #include "engine/base/mutex.h"
 #include "engine/engine.h"
 #include "moelight/v1/inference.pb.h"
+#include "server/access.h"
 #include "server/admission.h"
 
 namespace moelight {
@@ -33,6 +34,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   struct Options {
     Admission& admission;
     Logger& logger;
+    Caller caller;
     int64_t stream_buffer;  // bytes
   };
   static grpc::ServerWriteReactor<v1::GenerateResponse>* Start(const Options& options,
@@ -58,7 +60,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   void AbortLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LogEndLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const Options options_;
+  Options options_;
   const std::string peer_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   Engine* engine_ = nullptr;                 // set by Submit

@@ -5,6 +5,7 @@
 #include "engine/base/status_macros.h"
 #include "server/convert.h"
 #include "server/generate_call.h"
+#include "server/refused_call.h"
 
 namespace moelight {
 namespace {
@@ -21,14 +22,23 @@ absl::Status StartTokenize(const Admission& admission, const v1::TokenizeRequest
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceServiceImpl::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  return GenerateCall::Start({options_.admission, options_.logger, options_.stream_buffer}, context,
-                             *request);
+  absl::StatusOr<Caller> caller = options_.access.AuthenticateStream(*context);
+  if (!caller.ok()) {
+    return RefusedCall<grpc::ServerWriteReactor<v1::GenerateResponse>>::Start(caller.status());
+  }
+  return GenerateCall::Start(
+      {options_.admission, options_.logger, *std::move(caller), options_.stream_buffer}, context,
+      *request);
 }
 
 grpc::ServerUnaryReactor* InferenceServiceImpl::Tokenize(grpc::CallbackServerContext* context,
                                                          const v1::TokenizeRequest* request,
                                                          v1::TokenizeResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (absl::Status status = options_.access.Authenticate(*context).status(); !status.ok()) {
+    reactor->Finish(ToGrpcStatus(status));
+    return reactor;
+  }
   const absl::Status status = StartTokenize(
       options_.admission, *request, [reactor, response](absl::StatusOr<TokenizeResult> result) {
         if (result.ok()) {
@@ -42,6 +52,21 @@ grpc::ServerUnaryReactor* InferenceServiceImpl::Tokenize(grpc::CallbackServerCon
     options_.admission.CountRejected(status);
     reactor->Finish(ToGrpcStatus(status));
   }
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceServiceImpl::GetModel(grpc::CallbackServerContext* context,
+                                                         const v1::GetModelRequest* /*request*/,
+                                                         v1::GetModelResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status status = options_.access.Authenticate(*context).status();
+  if (status.ok()) {
+    const Engine* engine = options_.admission.engine();
+    if (engine != nullptr) *response->mutable_model() = ToProto(engine->model());
+    response->set_max_message_bytes(options_.message_bytes);
+    response->set_max_row_bytes(options_.row_bytes);
+  }
+  reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 

@@ -9,14 +9,18 @@
 
 #include "engine/base/logger.h"
 #include "moelight/v1/inference.grpc.pb.h"
+#include "server/access.h"
 #include "server/admission.h"
 
 namespace moelight {
 
 struct InferenceServiceOptions {
+  Access& access;
   Admission& admission;
   Logger& logger;
   int64_t stream_buffer = 4 << 20;  // server.limits.stream_buffer
+  int64_t message_bytes = 4 << 20;  // server.limits.message_bytes
+  int64_t row_bytes = 1 << 20;      // server.limits.row_bytes
 };
 
 class InferenceServiceImpl final : public v1::InferenceService::CallbackService {
@@ -28,6 +32,9 @@ class InferenceServiceImpl final : public v1::InferenceService::CallbackService 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override;
 
  private:
   const InferenceServiceOptions options_;

@@ -153,13 +153,23 @@ class DiskJobStore : public JobStore {
         Writer::Admission::kAlways);
   }
 
+  void SetLimits(JobStoreLimits limits) override {
+    Submit<bool>(
+        0,
+        [limits = std::move(limits)](Ledger& ledger) {
+          ledger.SetLimits(limits);
+          return true;
+        },
+        [](const absl::StatusOr<bool>& /*set*/) {}, Writer::Admission::kAlways);
+  }
+
   absl::StatusOr<v1::BatchJob> Get(const std::string& job_id) const override {
     ASSIGN_OR_RETURN(const JobSnapshotPtr snapshot, board_.Find(job_id));
     return snapshot->job;
   }
-  absl::StatusOr<v1::ListBatchJobsResponse> List(
-      const v1::ListBatchJobsRequest& request) const override {
-    return board_.List(request);
+  absl::StatusOr<v1::ListBatchJobsResponse> List(const v1::ListBatchJobsRequest& request,
+                                                 const std::string* client) const override {
+    return board_.List(request, client);
   }
   std::vector<std::string> EndingJobs() const override { return board_.EndingJobs(); }
   Levels levels() const override {

@@ -30,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include <absl/container/flat_hash_map.h>
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
@@ -39,6 +40,13 @@
 
 namespace moelight {
 
+// What one client may hold, by the name in its jobs. 0: nothing but the limits of all together.
+struct ClientQuota {
+  int64_t queued_rows = 0;    // rows without terminal record
+  int64_t queued_tokens = 0;  // estimated prompt tokens of those rows
+  int64_t stored_bytes = 0;   // of the rows of all jobs that are kept, ended ones included
+};
+
 // Limits that the store itself holds, because only it sees the sums. 0 is refused by the config.
 // Errors name them by their configuration key, "server.limits." and the name here.
 struct JobStoreLimits {
@@ -47,6 +55,7 @@ struct JobStoreLimits {
   int64_t row_bytes = 1 << 20;             // serialized BatchRequest
   int64_t queued_rows = 50'000'000;        // rows without terminal record, all jobs
   int64_t queued_tokens = 10'000'000'000;  // estimated prompt tokens of those rows
+  absl::flat_hash_map<std::string, ClientQuota> clients = {};
 };
 
 struct JobStoreOptions {
@@ -127,10 +136,15 @@ class JobStore {
   virtual void RecordResult(const std::string& job_id, moelight::v1::BatchResult result,
                             std::function<void(absl::Status)> done) = 0;
 
+  // In force for every mutation submitted after it. Never refused for a full queue.
+  virtual void SetLimits(JobStoreLimits limits) = 0;
+
   // --- Reads from memory ---
   virtual absl::StatusOr<moelight::v1::BatchJob> Get(const std::string& job_id) const = 0;
+  // Jobs of `client` only, if it is not null.
   virtual absl::StatusOr<moelight::v1::ListBatchJobsResponse> List(
-      const moelight::v1::ListBatchJobsRequest& request) const = 0;
+      const moelight::v1::ListBatchJobsRequest& request,
+      const std::string* client = nullptr) const = 0;
   // Jobs in CANCELLING: their rows in flight are to be stopped.
   virtual std::vector<std::string> EndingJobs() const = 0;
   struct Levels {

@@ -5,6 +5,8 @@
 
 #include <absl/strings/ascii.h>
 #include <absl/strings/str_cat.h>
+#include <absl/time/clock.h>
+#include <absl/time/time.h>
 
 #include "engine/base/check.h"
 
@@ -67,10 +69,12 @@ Metrics::Metrics(absl::string_view version) {
       const LabelValues values(initial.begin(), initial.end());
       if (row.kind == MetricKind::kCounter) CounterOf(row.name, values);
       if (row.kind == MetricKind::kGauge) GaugeOf(row.name, values);
-      if (row.kind == MetricKind::kHistogram) HistogramOf(row.name);
+      if (row.kind == MetricKind::kHistogram) HistogramOf(row.name, values);
     }
   }
   GaugeOf("moelight_build_info", {std::string(version)}).Set(1);
+  GaugeOf("moelight_start_timestamp_seconds")
+      .Set(absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()));
 }
 
 prometheus::Counter& Metrics::CounterOf(const char* name, const LabelValues& values) {
@@ -83,9 +87,9 @@ prometheus::Gauge& Metrics::GaugeOf(const char* name, const LabelValues& values)
   return gauges_[i]->Add(Labels(Rows()[i], values));
 }
 
-prometheus::Histogram& Metrics::HistogramOf(const char* name) {
+prometheus::Histogram& Metrics::HistogramOf(const char* name, const LabelValues& values) {
   const size_t i = RowIndex(name);
-  return histograms_[i]->Add({}, Rows()[i].buckets);
+  return histograms_[i]->Add(Labels(Rows()[i], values), Rows()[i].buckets);
 }
 
 void Metrics::SetSource(std::function<MetricLevels()> source) {
@@ -108,6 +112,9 @@ void Metrics::SetEngine(const ModelInfo& model, const PlanInfo& plan) {
     GaugeOf("moelight_memory_bytes", {use.tier, use.tag}).Increment(use.bytes);
   }
   GaugeOf("moelight_host_memory_pinned").Set(plan.host_memory_pinned ? 1 : 0);
+  if (plan.probed_h2d_bytes_per_s > 0) {
+    GaugeOf("moelight_link_probed_bytes_per_second").Set(plan.probed_h2d_bytes_per_s);
+  }
   MutexLock lock(&mutex_);
   probed_h2d_bytes_per_s_ = plan.probed_h2d_bytes_per_s;
 }
@@ -116,12 +123,29 @@ void Metrics::CountRejected(absl::string_view reason) {
   CounterOf("moelight_admission_rejected_total", {std::string(reason)}).Increment();
 }
 
+void Metrics::CountRefusedConnection(absl::string_view reason) {
+  CounterOf("moelight_connections_refused_total", {std::string(reason)}).Increment();
+}
+
+void Metrics::CountReload(bool taken) {
+  CounterOf("moelight_config_reloads_total", {taken ? "taken" : "refused"}).Increment();
+}
+
 void Metrics::ObserveCommit(double seconds) {
   HistogramOf("moelight_store_commit_seconds").Observe(seconds);
 }
 
 void Metrics::ObserveJob(double seconds) {
   HistogramOf("moelight_job_duration_seconds").Observe(seconds);
+}
+
+void Metrics::AddRpcInFlight(const std::string& method, int change) {
+  GaugeOf("moelight_rpc_in_flight", {method}).Increment(change);
+}
+
+void Metrics::ObserveRpc(const std::string& method, absl::StatusCode code, double seconds) {
+  CounterOf("moelight_rpc_calls_total", {method, absl::StatusCodeToString(code)}).Increment();
+  HistogramOf("moelight_rpc_seconds", {method}).Observe(seconds);
 }
 
 void Metrics::OnStep(const StepStats& stats) {
@@ -144,6 +168,8 @@ void Metrics::OnStep(const StepStats& stats) {
   CounterOf("moelight_shared_prompt_tokens_total").Increment(stats.num_shared_prompt_tokens);
   CounterOf("moelight_transfer_bytes_total", {"h2d"}).Increment(stats.h2d_bytes);
   CounterOf("moelight_transfer_bytes_total", {"d2h"}).Increment(stats.d2h_bytes);
+  CounterOf("moelight_transfer_overlapped_seconds_total")
+      .Increment(stats.transfer_overlapped_us * kSecondsPerMicrosecond);
   MutexLock lock(&mutex_);
   transfer_us_ += stats.lane_busy_us[static_cast<int>(Lane::kHostToDevice)] +
                   stats.lane_busy_us[static_cast<int>(Lane::kDeviceToHost)];
@@ -182,7 +208,16 @@ void Metrics::SetLevels(const MetricLevels& levels) const {
   GaugeOf("moelight_queued_prompt_tokens").Set(levels.store.queued_tokens);
   GaugeOf("moelight_store_queue_depth").Set(levels.store.queued_mutations);
   GaugeOf("moelight_rows_in_flight").Set(levels.rows_in_flight);
+  GaugeOf("moelight_connections", {"server"}).Set(levels.server_connections);
+  GaugeOf("moelight_connections", {"admin"}).Set(levels.admin_connections);
+  if (levels.certificate_expires_s.has_value()) {
+    GaugeOf("moelight_tls_certificate_expires_timestamp_seconds")
+        .Set(*levels.certificate_expires_s);
+  }
   GaugeOf("moelight_append_buffer_bytes").Set(levels.append_buffer_bytes);
+  GaugeOf("moelight_ready").Set(levels.is_serving ? 1 : 0);
+  GaugeOf("moelight_resident_memory_bytes").Set(levels.resident_memory_bytes);
+  GaugeOf("moelight_store_disk_free_bytes").Set(levels.store_disk_free_bytes);
   if (!levels.engine.has_value()) return;
   const EngineStats& engine = *levels.engine;
   GaugeOf("moelight_engine_queue_depth").Set(engine.num_queued);

@@ -1,7 +1,7 @@
 // Metrics: every family that /metrics shows, fed by the engine, the store and the services.
 //
-// A new family is one row of the table in metrics.cc and one row of the table in README.md; a test
-// holds them equal. No label takes an unbounded set of values: no job ids, no peers.
+// A new family is one row of the table in metrics_table.cc; REFERENCE.md shows it. No label takes
+// an unbounded set of values: no job ids, no peers.
 //
 // Threads: all methods are thread-safe and none blocks for longer than a map lookup. A scrape reads
 // levels through the source given to SetSource.
@@ -51,6 +51,12 @@ struct MetricLevels {
   JobStore::Levels store;
   int64_t rows_in_flight = 0;
   int64_t append_buffer_bytes = 0;
+  int64_t server_connections = 0;
+  int64_t admin_connections = 0;
+  std::optional<double> certificate_expires_s;  // since 1970; absent without TLS
+  bool is_serving = false;
+  int64_t resident_memory_bytes = 0;
+  int64_t store_disk_free_bytes = 0;
 };
 
 class Metrics final : public prometheus::Collectable, public EngineObserver {
@@ -65,8 +71,13 @@ class Metrics final : public prometheus::Collectable, public EngineObserver {
   void SetEngine(const ModelInfo& model, const PlanInfo& plan);
 
   void CountRejected(absl::string_view reason);
+  void CountRefusedConnection(absl::string_view reason);
+  void CountReload(bool taken);
   void ObserveCommit(double seconds);
   void ObserveJob(double seconds);  // from creation to end
+  // `method` is a RpcMethodLabel().
+  void AddRpcInFlight(const std::string& method, int change);
+  void ObserveRpc(const std::string& method, absl::StatusCode code, double seconds);
 
   void OnStep(const StepStats& stats) override;
   void OnRequestFinished(const GenerateResult& result, const RequestStats& stats) override;
@@ -77,7 +88,7 @@ class Metrics final : public prometheus::Collectable, public EngineObserver {
   using LabelValues = std::vector<std::string>;
   prometheus::Counter& CounterOf(const char* name, const LabelValues& values = {});
   prometheus::Gauge& GaugeOf(const char* name, const LabelValues& values = {}) const;
-  prometheus::Histogram& HistogramOf(const char* name);
+  prometheus::Histogram& HistogramOf(const char* name, const LabelValues& values = {});
   void SetLevels(const MetricLevels& levels) const;
 
   prometheus::Registry registry_;

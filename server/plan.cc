@@ -16,6 +16,7 @@
 #include "server/bench_flags.h"
 #include "server/bench_workload.h"
 #include "server/config.h"
+#include "server/convert.h"
 #include "server/hardware.h"
 #include "server/hardware_file.h"
 #include "server/plan_report.h"

@@ -106,6 +106,7 @@ void ResultsCall::FinishLocked(const absl::Status& status) {
                                         {"num_results", num_results_},
                                         {"next_cursor", cursor_},
                                         {"code", absl::StatusCodeToString(status.code())}});
+  options_.caller.stream.reset();
   Finish(ToGrpcStatus(status));
 }
 

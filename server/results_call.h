@@ -16,6 +16,7 @@
 #include "engine/base/logger.h"
 #include "engine/base/mutex.h"
 #include "moelight/v1/batch_job.pb.h"
+#include "server/access.h"
 #include "server/job_store.h"
 
 namespace moelight {
@@ -26,6 +27,7 @@ class ResultsCall final : public grpc::ServerWriteReactor<v1::ReadBatchResultsRe
   struct Options {
     JobStore& store;
     Logger& logger;
+    Caller caller;
     int64_t page_bytes;  // aim for one message
   };
   static grpc::ServerWriteReactor<v1::ReadBatchResultsResponse>* Start(
@@ -51,7 +53,7 @@ class ResultsCall final : public grpc::ServerWriteReactor<v1::ReadBatchResultsRe
   void OnChanged();
   void FinishLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const Options options_;
+  Options options_;
   const std::string peer_;
   const std::string job_id_;
   const bool follow_;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <google/protobuf/stubs/logging.h>
@@ -109,10 +110,13 @@ int RunServe(const CommandLine& line, const Environment& environment, const std:
   }
   loading = false;
 
-  const std::chrono::seconds grace = stop.WaitForRequest();
-  if (grace.count() > 0) {
+  std::optional<std::chrono::seconds> grace;
+  while (!(grace = stop.WaitForRequest()).has_value()) {
+    (*daemon)->Reload(Load(line, environment));  // from where it came
+  }
+  if (grace->count() > 0) {
     (*daemon)->Drain([&stop]() { stop.NotifyDrained(); });
-    stop.WaitForDrained(grace);
+    stop.WaitForDrained(*grace);
   }
   (*daemon)->Stop();
   logger.Info("stopped");

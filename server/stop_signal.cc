@@ -24,7 +24,7 @@ StopSignal::StopSignal(std::chrono::milliseconds limit, Logger& logger,
                        std::function<void()> on_signal)
     : limit_(limit), logger_(logger), on_signal_(std::move(on_signal)) {
   sigemptyset(&signals_);
-  for (const int signal : {SIGTERM, SIGINT, kWakeSignal}) sigaddset(&signals_, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, kWakeSignal}) sigaddset(&signals_, signal);
   CHECK_EQ(pthread_sigmask(SIG_BLOCK, &signals_, nullptr), 0);
   // A client that closes its connection must not end the daemon.
   std::signal(SIGPIPE, SIG_IGN);
@@ -37,8 +37,15 @@ StopSignal::~StopSignal() {
 }
 
 void StopSignal::WatchSignals() {
-  int signal = 0;
-  CHECK_EQ(sigwait(&signals_, &signal), 0);
+  int signal = SIGHUP;
+  while (signal == SIGHUP) {
+    CHECK_EQ(sigwait(&signals_, &signal), 0);
+    if (signal == SIGHUP) {
+      MutexLock lock(&mutex_);
+      reload_ = true;
+    }
+    changed_.NotifyAll();
+  }
   if (signal == kWakeSignal) return;
   logger_.Info("stopping", {{"signal", signal}});
   on_signal_();
@@ -50,6 +57,7 @@ void StopSignal::WatchSignals() {
   changed_.NotifyAll();
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(limit_);
   const timespec timeout = {seconds.count(), std::chrono::nanoseconds(limit_ - seconds).count()};
+  sigdelset(&signals_, SIGHUP);  // stays blocked and pending: there is nothing left to reload for
   signal = sigtimedwait(&signals_, nullptr, &timeout);
   while (signal == -1 && errno == EINTR) signal = sigtimedwait(&signals_, nullptr, &timeout);
   if (signal == kWakeSignal) return;
@@ -74,10 +82,11 @@ void StopSignal::NotifyDrained() {
   changed_.NotifyAll();
 }
 
-std::chrono::seconds StopSignal::WaitForRequest() {
+std::optional<std::chrono::seconds> StopSignal::WaitForRequest() {
   MutexLock lock(&mutex_);
-  changed_.Wait(lock, [this]() { return grace_.has_value(); });
-  return *grace_;
+  changed_.Wait(lock, [this]() { return grace_.has_value() || reload_; });
+  reload_ = false;
+  return grace_;
 }
 
 void StopSignal::WaitForDrained(std::chrono::seconds grace) {

@@ -1,4 +1,5 @@
-// StopSignal: how the daemon learns that it is to stop, and by when it must have.
+// StopSignal: how the daemon learns that it is to stop, and by when it must have, or that it is to
+// read its configuration again (SIGHUP).
 //
 // SIGTERM or SIGINT, once: stop in good order. Twice: exit at once. If the orderly stop takes
 // longer than the limit, the process exits all the same; what was acknowledged is on disk by then.
@@ -33,8 +34,9 @@ class StopSignal {
   // Ends WaitForStop before the grace is over: nothing is running any more.
   void NotifyDrained();
 
-  // Blocks until a stop is asked for; returns the grace that running work has, 0 for none.
-  std::chrono::seconds WaitForRequest();
+  // Blocks until a stop is asked for, with the grace that running work has (0 for none), or a
+  // reload: nothing. Several SIGHUP may be one reload. A stop goes first.
+  std::optional<std::chrono::seconds> WaitForRequest();
   // Blocks until the grace has passed, NotifyDrained or a signal.
   void WaitForDrained(std::chrono::seconds grace);
 
@@ -49,6 +51,7 @@ class StopSignal {
   Mutex mutex_;
   CondVar changed_;
   std::optional<std::chrono::seconds> grace_ ABSL_GUARDED_BY(mutex_);  // set: a stop was asked for
+  bool reload_ ABSL_GUARDED_BY(mutex_) = false;
   bool drained_ ABSL_GUARDED_BY(mutex_) = false;  // or a signal came, which ends the grace
   std::thread thread_;
 };

@@ -15,8 +15,8 @@ bool HasEnded(v1::BatchJob::State state) {
 }  // namespace
 
 grpc::ServerWriteReactor<v1::WatchBatchJobResponse>* WatchCall::Start(
-    JobStore& store, const v1::WatchBatchJobRequest& request) {
-  std::shared_ptr<WatchCall> call(new WatchCall(store, request.job_id()));
+    JobStore& store, Caller caller, const v1::WatchBatchJobRequest& request) {
+  std::shared_ptr<WatchCall> call(new WatchCall(store, std::move(caller), request.job_id()));
   {
     MutexLock lock(&call->mutex_);
     call->self_ = call;
@@ -87,6 +87,7 @@ void WatchCall::SendLocked() {
 void WatchCall::FinishLocked(const absl::Status& status) {
   finished_ = true;
   if (timer_set_) timer_->Cancel();
+  caller_.stream.reset();
   Finish(ToGrpcStatus(status));
 }
 

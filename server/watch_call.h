@@ -17,6 +17,7 @@
 
 #include "engine/base/mutex.h"
 #include "moelight/v1/batch_job.pb.h"
+#include "server/access.h"
 #include "server/job_store.h"
 
 namespace moelight {
@@ -27,14 +28,15 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchBatchJobRespons
   static constexpr std::chrono::milliseconds kMinInterval{500};
 
   static grpc::ServerWriteReactor<v1::WatchBatchJobResponse>* Start(
-      JobStore& store, const v1::WatchBatchJobRequest& request);
+      JobStore& store, Caller caller, const v1::WatchBatchJobRequest& request);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
   void OnDone() override;
 
  private:
-  WatchCall(JobStore& store, std::string job_id) : store_(store), job_id_(std::move(job_id)) {}
+  WatchCall(JobStore& store, Caller caller, std::string job_id)
+      : store_(store), caller_(std::move(caller)), job_id_(std::move(job_id)) {}
 
   void OnChanged();
   void OnTimer();
@@ -44,6 +46,7 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchBatchJobRespons
   void FinishLocked(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   JobStore& store_;
+  Caller caller_;
   const std::string job_id_;
   std::shared_ptr<WatchCall> self_;            // until OnDone
   JobStore::SubscriptionId subscription_ = 0;  // set by Start

@@ -41,6 +41,7 @@ Command CancelCommand();
 Command ListCommand();
 Command GenerateCommand();
 Command InfoCommand();
+Command HealthCommand();
 
 }  // namespace moelight::client
 

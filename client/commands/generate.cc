@@ -17,9 +17,8 @@ absl::StatusOr<bool> WantsChat(CommandContext& context) {
   if (args.Has("text") && args.Has("system")) return UsageError("--system needs a chat");
   if (args.Has("text")) return false;
   if (args.Has("chat") || args.Has("system")) return true;
-  ASSIGN_OR_RETURN(v1::GetServerInfoResponse info,
-                   context.client.ServerInfo(context.environment.stop));
-  return info.model().has_chat_template();
+  ASSIGN_OR_RETURN(v1::GetModelResponse response, context.client.Model(context.environment.stop));
+  return response.model().has_chat_template();
 }
 
 std::string ReadPrompt(CommandContext& context) {

@@ -52,7 +52,7 @@ std::string InfoTable(const v1::GetServerInfoResponse& info, absl::string_view s
 absl::StatusOr<ExitCode> Run(CommandContext& context) {
   ASSIGN_OR_RETURN(v1::GetServerInfoResponse info,
                    context.client.ServerInfo(context.environment.stop));
-  const std::string& server = context.client.options().server;
+  const std::string& server = context.client.options().admin_server;
   std::ostream& out = context.environment.out;
   if (context.json) {
     out << ToLine(InfoJson(info, server)) << "\n";

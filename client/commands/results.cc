@@ -31,9 +31,8 @@ absl::StatusOr<std::optional<RowKind>> KindOfRows(const ParsedArgs& args, const 
 absl::StatusOr<std::string> ModelName(CommandContext& context, const v1::BatchJob& job) {
   const auto label = job.labels().find(kModelLabel);
   if (label != job.labels().end()) return label->second;
-  ASSIGN_OR_RETURN(v1::GetServerInfoResponse info,
-                   context.client.ServerInfo(context.environment.stop));
-  return info.model().name();
+  ASSIGN_OR_RETURN(v1::GetModelResponse response, context.client.Model(context.environment.stop));
+  return response.model().name();
 }
 
 void PrintSummary(CommandContext& context, const v1::BatchJob& job, const ResultWriter& writer,

@@ -38,7 +38,7 @@ class Submit {
     RETURN_IF_ERROR(CheckArguments());
     ASSIGN_OR_RETURN(sampling_, ReadSamplingOptions(context_.args));
     ASSIGN_OR_RETURN(std::istream * in, OpenInput());
-    ASSIGN_OR_RETURN(info_, context_.client.ServerInfo(stop_));
+    ASSIGN_OR_RETURN(model_, context_.client.Model(stop_));
     RETURN_IF_ERROR(OpenOutput());
     submission_ = std::make_unique<Submission>(*in, FileOptions(), environment_.err, output_.get(),
                                                context_.json);
@@ -86,13 +86,13 @@ class Submit {
   BatchFileOptions FileOptions() const {
     BatchFileOptions options;
     options.parse.default_completion_tokens = !sampling_.has_max_tokens();
-    for (const v1::Limit& limit : info_.limits()) {
-      const bool is_row = limit.key() == kRowBytesLimit;
-      if (!is_row && limit.key() != kMessageBytesLimit) continue;
-      const int64_t bytes = is_row ? limit.value() : limit.value() - kMessageOverheadBytes;
-      if (bytes >= options.max_row_bytes) continue;
+    const std::pair<int64_t, const char*> limits[] = {
+        {model_.max_row_bytes(), kRowBytesLimit},
+        {model_.max_message_bytes() - kMessageOverheadBytes, kMessageBytesLimit}};
+    for (const auto& [bytes, name] : limits) {
+      if (bytes <= 0 || bytes >= options.max_row_bytes) continue;
       options.max_row_bytes = bytes;
-      options.max_row_limit_name = limit.key();
+      options.max_row_limit_name = name;
     }
     return options;
   }
@@ -137,7 +137,7 @@ class Submit {
       labels[label.first] = label.second;
     }
     labels[kUrlLabel] = submission_->UrlLabel();
-    if (info_.model().name().size() <= kMaxLabelBytes) labels[kModelLabel] = info_.model().name();
+    if (model_.model().name().size() <= kMaxLabelBytes) labels[kModelLabel] = model_.model().name();
     return context_.client.CreateJob(job, stop_);
   }
 
@@ -145,9 +145,8 @@ class Submit {
   absl::Status Fill(v1::BatchJob& job) {
     AppendOptions options;
     options.first_row = job.num_rows();
-    for (const v1::Limit& limit : info_.limits()) {
-      if (limit.key() != kMessageBytesLimit) continue;
-      options.max_message_bytes = limit.value() - kMessageOverheadBytes;
+    if (model_.max_message_bytes() > kMessageOverheadBytes) {
+      options.max_message_bytes = model_.max_message_bytes() - kMessageOverheadBytes;
     }
     RETURN_IF_ERROR(submission_->SkipRows(options.first_row));
     if (!context_.json && environment_.err_is_terminal) {
@@ -213,7 +212,7 @@ class Submit {
   absl::StatusOr<ExitCode> Wait(const v1::BatchJob& sealed) {
     std::optional<ResultWriter> writer;
     if (output_ != nullptr) {
-      writer.emplace(*output_, ResultFormatter(sealed, info_.model().name()),
+      writer.emplace(*output_, ResultFormatter(sealed, model_.model().name()),
                      [this](int64_t row) -> std::optional<RowKind> {
                        if (row < 0 || row >= submission_->num_rows()) return std::nullopt;
                        return submission_->KindOfRow(row);
@@ -254,7 +253,7 @@ class Submit {
   const std::stop_token stop_;
   const std::string path_;
   v1::SamplingParams sampling_;
-  v1::GetServerInfoResponse info_;
+  v1::GetModelResponse model_;
   std::ifstream file_;
   std::unique_ptr<OutputFile> output_;
   std::unique_ptr<Submission> submission_;  // after file_, which it reads

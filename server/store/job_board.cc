@@ -8,6 +8,7 @@
 
 #include "engine/base/status_macros.h"
 #include "server/store/fair_shares.h"
+#include "server/store/store_errors.h"
 
 namespace moelight {
 namespace {
@@ -77,11 +78,11 @@ absl::StatusOr<JobSnapshotPtr> JobBoard::Find(const std::string& job_id) const {
     const auto found = by_id_.find(job_id);
     if (found != by_id_.end()) return found->second;
   }
-  return absl::NotFoundError(absl::StrCat("there is no job \"", job_id, "\""));
+  return NoJobError(job_id);
 }
 
-absl::StatusOr<v1::ListBatchJobsResponse> JobBoard::List(
-    const v1::ListBatchJobsRequest& request) const {
+absl::StatusOr<v1::ListBatchJobsResponse> JobBoard::List(const v1::ListBatchJobsRequest& request,
+                                                         const std::string* client) const {
   if (request.page_size() < 0 || request.page_size() > kMaxPageSize) {
     return absl::InvalidArgumentError(
         absl::StrCat("page_size: is ", request.page_size(), ", must be 1 to ", kMaxPageSize));
@@ -96,6 +97,7 @@ absl::StatusOr<v1::ListBatchJobsResponse> JobBoard::List(
     for (auto it = by_serial_.lower_bound(before); it != by_serial_.begin();) {
       --it;
       if (!states.empty() && !states.contains(it->second->job.state())) continue;
+      if (client != nullptr && it->second->job.client() != *client) continue;
       page.push_back(it->second);
       if (page.size() > page_size) break;
     }

@@ -50,7 +50,9 @@ class JobBoard {
   void Publish(const BoardChange& change);
 
   absl::StatusOr<JobSnapshotPtr> Find(const std::string& job_id) const;
-  absl::StatusOr<v1::ListBatchJobsResponse> List(const v1::ListBatchJobsRequest& request) const;
+  // Jobs of `client` only, if it is not null.
+  absl::StatusOr<v1::ListBatchJobsResponse> List(const v1::ListBatchJobsRequest& request,
+                                                 const std::string* client) const;
   // queued_mutations is left 0.
   JobStore::Levels levels() const;
   std::vector<std::string> EndingJobs() const;

@@ -35,6 +35,7 @@ struct JobEntry {
   int64_t queued_rows = 0;
   int64_t queued_tokens = 0;
   int64_t estimated_output_tokens = 0;  // of all rows that were not refused
+  int64_t row_bytes = 0;                // of all rows as they were sent
   int64_t seal_order = 0;               // 0: not sealed
   int64_t next_row = 0;                 // rows below were handed out, refused or ended
   Ending ending = Ending::kNone;

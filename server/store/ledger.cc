@@ -54,6 +54,11 @@ double OpenTokens(const JobEntry& entry) {
          output_per_row * static_cast<double>(entry.queued_rows);
 }
 
+// Clients choose their request ids without knowing each other's.
+std::string RequestKey(const v1::BatchJob& job, const std::string& request_id) {
+  return absl::StrCat(job.client().size(), ":", job.client(), request_id);
+}
+
 absl::Status StateError(const JobEntry& entry, absl::string_view wanted) {
   return absl::FailedPreconditionError(absl::StrCat(
       entry.job.job_id(), " is in ", v1::BatchJob::State_Name(entry.job.state()), ", ", wanted));
@@ -82,7 +87,7 @@ BoardChange Ledger::Everything() const {
 absl::StatusOr<JobEntry*> Ledger::Find(const std::string& job_id) {
   const auto found = serial_of_id_.find(job_id);
   if (found == serial_of_id_.end()) {
-    return absl::NotFoundError(absl::StrCat("there is no job \"", job_id, "\""));
+    return NoJobError(job_id);
   }
   return &jobs_.at(found->second);
 }
@@ -105,6 +110,19 @@ void Ledger::AddQueued(JobEntry& entry, int64_t rows, int64_t tokens) {
   entry.queued_tokens += tokens;
   queued_rows_ += rows;
   queued_tokens_ += tokens;
+  ClientUse& use = use_of_client_[entry.job.client()];
+  use.queued_rows += rows;
+  use.queued_tokens += tokens;
+}
+
+void Ledger::AddBytes(JobEntry& entry, int64_t bytes) {
+  entry.row_bytes += bytes;
+  use_of_client_[entry.job.client()].stored_bytes += bytes;
+}
+
+void Ledger::IndexRequest(const JobEntry& entry) {
+  if (entry.request_id.empty()) return;
+  serial_of_request_[RequestKey(entry.job, entry.request_id)] = entry.serial;
 }
 
 absl::StatusOr<v1::BatchJob> Ledger::AnswerRepeatedCreate(const v1::CreateBatchJobRequest& request,
@@ -118,7 +136,7 @@ absl::StatusOr<v1::BatchJob> Ledger::AnswerRepeatedCreate(const v1::CreateBatchJ
 
 absl::StatusOr<v1::BatchJob> Ledger::Create(const v1::CreateBatchJobRequest& request) {
   if (!request.request_id().empty()) {
-    const auto found = serial_of_request_.find(request.request_id());
+    const auto found = serial_of_request_.find(RequestKey(request.job(), request.request_id()));
     if (found != serial_of_request_.end()) return AnswerRepeatedCreate(request, found->second);
   }
   const int64_t num_jobs = static_cast<int64_t>(jobs_.size());
@@ -137,7 +155,7 @@ absl::StatusOr<v1::BatchJob> Ledger::Create(const v1::CreateBatchJobRequest& req
   entry.job.set_job_id(NewJobId());
   entry.request_id = request.request_id();
   serial_of_id_[entry.job.job_id()] = entry.serial;
-  if (!entry.request_id.empty()) serial_of_request_[entry.request_id] = entry.serial;
+  IndexRequest(entry);
   const auto [it, inserted] = jobs_.emplace(entry.serial, std::move(entry));
   Touch(it->second);
   SetDeadline(it->second);
@@ -199,7 +217,10 @@ absl::Status Ledger::RemoveJob(JobEntry& entry) {
   removed_.push_back(SnapshotOf(entry));
   row_reader_->Forget();
   serial_of_id_.erase(entry.job.job_id());
-  if (!entry.request_id.empty()) serial_of_request_.erase(entry.request_id);
+  serial_of_request_.erase(RequestKey(entry.job, entry.request_id));
+  AddBytes(entry, -entry.row_bytes);
+  const auto use = use_of_client_.find(entry.job.client());
+  if (use->second.queued_rows == 0 && use->second.stored_bytes == 0) use_of_client_.erase(use);
   dirty_.erase(serial);
   DropDeadline(entry);
   purging_.push_back(serial);

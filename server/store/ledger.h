@@ -50,6 +50,13 @@ struct FinishedRow {
   std::string payload;  // serialized BatchResult
 };
 
+// What the jobs of one client hold.
+struct ClientUse {
+  int64_t queued_rows = 0;
+  int64_t queued_tokens = 0;
+  int64_t stored_bytes = 0;
+};
+
 struct LedgerOptions {
   JobStoreLimits limits;
   absl::Duration retention = absl::InfiniteDuration();  // of ended jobs
@@ -71,6 +78,7 @@ class Ledger {
   BoardChange Everything() const;
 
   // See JobStore.
+  void SetLimits(const JobStoreLimits& limits) { options_.limits = limits; }
   absl::StatusOr<v1::BatchJob> Create(const v1::CreateBatchJobRequest& request);
   absl::StatusOr<AppendOutcome> Append(const std::string& job_id, int64_t first_row,
                                        const std::vector<EncodedRow>& rows);
@@ -100,9 +108,11 @@ class Ledger {
   absl::StatusOr<JobEntry*> Find(const std::string& job_id);
   absl::StatusOr<v1::BatchJob> AnswerRepeatedCreate(const v1::CreateBatchJobRequest& request,
                                                     int64_t serial);
+  void IndexRequest(const JobEntry& entry);
   std::string NewJobId();
   void Touch(const JobEntry& entry) { dirty_.insert(entry.serial); }
   void AddQueued(JobEntry& entry, int64_t rows, int64_t tokens);
+  void AddBytes(JobEntry& entry, int64_t bytes);
   // Of a job that was just sealed, with what else is there to run.
   void EstimateEnd(JobEntry& entry, double tokens_per_s);
   // Recomputes the deadline. Call when the state changes.
@@ -113,6 +123,7 @@ class Ledger {
                            const std::vector<EncodedRow>& rows, size_t count);
   absl::Status CheckAppendLimits(const JobEntry& entry, int64_t first_row,
                                  const std::vector<EncodedRow>& rows, size_t begin) const;
+  absl::Status CheckClientQuota(const JobEntry& entry, const ClientUse& added) const;
   absl::Status InsertRows(JobEntry& entry, const std::vector<EncodedRow>& rows, size_t begin);
   absl::StatusOr<bool> MarkRow(const PendingRow& row);
   absl::StatusOr<bool> AllRefused(const JobEntry& entry, int64_t begin, int64_t end);
@@ -126,7 +137,7 @@ class Ledger {
   absl::Status RemoveJob(JobEntry& entry);
   absl::Status PurgeStep();
 
-  const LedgerOptions options_;
+  LedgerOptions options_;
   Database& database_;
   Logger& logger_;
   std::unique_ptr<Tables> tables_;
@@ -135,7 +146,8 @@ class Ledger {
 
   std::map<int64_t, JobEntry> jobs_;  // by serial
   absl::flat_hash_map<std::string, int64_t> serial_of_id_;
-  absl::flat_hash_map<std::string, int64_t> serial_of_request_;
+  absl::flat_hash_map<std::string, int64_t> serial_of_request_;  // by RequestKey()
+  absl::flat_hash_map<std::string, ClientUse> use_of_client_;
   int64_t next_serial_ = 1;
   int64_t next_seal_order_ = 1;
   int64_t run_ = 0;  // number of this process among those that opened the store

@@ -78,7 +78,7 @@ absl::Status Ledger::Load(int64_t crash_id) {
     }
     next_seal_order_ = std::max(next_seal_order_, entry.seal_order + 1);
     serial_of_id_[entry.job.job_id()] = serial;
-    if (!entry.request_id.empty()) serial_of_request_[entry.request_id] = serial;
+    IndexRequest(entry);
     // Only a job whose record is damaged has an error; that it failed was found just now.
     if (entry.job.has_error()) dirty_.insert(serial);
     jobs_.emplace(serial, std::move(entry));
@@ -87,6 +87,7 @@ absl::Status Ledger::Load(int64_t crash_id) {
   for (auto& [serial, entry] : jobs_) {
     // The stored sum of tokens counts for jobs that still run; in the others nothing is queued.
     const int64_t tokens = std::exchange(entry.queued_tokens, 0);
+    AddBytes(entry, std::exchange(entry.row_bytes, 0));
     if (entry.job.state() == v1::BatchJob::STATE_CANCELLING) {
       RETURN_IF_ERROR(EndRequeuedRows(entry));
       ending_.push_back(serial);

@@ -68,25 +68,51 @@ absl::Status Ledger::CheckAppendLimits(const JobEntry& entry, int64_t first_row,
   if (total > limits.rows_per_job) {
     return LimitError({"server.limits.rows_per_job", limits.rows_per_job, total, job_id});
   }
-  int64_t num_new = 0;
-  int64_t new_tokens = 0;
+  ClientUse added;
   for (size_t i = begin; i < rows.size(); ++i) {
     const int64_t bytes = static_cast<int64_t>(rows[i].request.size());
     if (bytes > limits.row_bytes) {
       return LimitError({"server.limits.row_bytes", limits.row_bytes, bytes,
                          absl::StrCat(job_id, " row ", first_row + static_cast<int64_t>(i))});
     }
+    added.stored_bytes += bytes;
     if (!rows[i].refusal.empty()) continue;
-    ++num_new;
-    new_tokens += rows[i].prompt_tokens;
+    ++added.queued_rows;
+    added.queued_tokens += rows[i].prompt_tokens;
   }
-  if (queued_rows_ + num_new > limits.queued_rows) {
-    return LimitError({"server.limits.queued_rows", limits.queued_rows, queued_rows_ + num_new,
-                       "all jobs", true});
+  RETURN_IF_ERROR(CheckClientQuota(entry, added));
+  if (queued_rows_ + added.queued_rows > limits.queued_rows) {
+    return LimitError({"server.limits.queued_rows", limits.queued_rows,
+                       queued_rows_ + added.queued_rows, "all jobs", true});
   }
-  if (queued_tokens_ + new_tokens > limits.queued_tokens) {
+  if (queued_tokens_ + added.queued_tokens > limits.queued_tokens) {
     return LimitError({"server.limits.queued_tokens", limits.queued_tokens,
-                       queued_tokens_ + new_tokens, "all jobs", true});
+                       queued_tokens_ + added.queued_tokens, "all jobs", true});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::CheckClientQuota(const JobEntry& entry, const ClientUse& added) const {
+  const std::string& client = entry.job.client();
+  const auto quota = options_.limits.clients.find(client);
+  if (quota == options_.limits.clients.end()) return absl::OkStatus();
+  const auto found = use_of_client_.find(client);
+  const ClientUse use = found == use_of_client_.end() ? ClientUse() : found->second;
+  const struct {
+    absl::string_view name;
+    int64_t limit;
+    int64_t value;
+    bool passes;
+  } rows[] = {
+      {"queued_rows", quota->second.queued_rows, use.queued_rows + added.queued_rows, true},
+      {"queued_tokens", quota->second.queued_tokens, use.queued_tokens + added.queued_tokens, true},
+      // Falls only when jobs are removed.
+      {"stored_bytes", quota->second.stored_bytes, use.stored_bytes + added.stored_bytes, false},
+  };
+  for (const auto& row : rows) {
+    if (row.limit == 0 || row.value <= row.limit) continue;
+    return LimitError({absl::StrCat("the quota ", row.name), row.limit, row.value,
+                       absl::StrCat("tenant ", client), row.passes});
   }
   return absl::OkStatus();
 }
@@ -100,6 +126,7 @@ absl::Status Ledger::InsertRows(JobEntry& entry, const std::vector<EncodedRow>& 
   for (size_t i = begin; i < rows.size(); ++i) {
     const int64_t row = job.num_rows();
     job.set_num_rows(row + 1);
+    AddBytes(entry, static_cast<int64_t>(rows[i].request.size()));
     if (rows[i].refusal.empty()) {
       AddQueued(entry, 1, rows[i].prompt_tokens);
       entry.estimated_output_tokens += rows[i].output_tokens;

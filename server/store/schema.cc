@@ -31,6 +31,7 @@ constexpr char kReaderSettings[] =
 
 // jobs: one row per job; `spec` is what the client gave, the rest is where the job stands.
 //   output_tokens: estimated, of all rows that were not refused; estimated_end_us: 0 if unknown.
+//   row_bytes: of all rows as they were sent; 0 for rows from before schema 3.
 // row_chunks: see row_chunk.h; key is job << 32 | first row.
 // results: in the order of completion; key is job << 32 | sequence number. A record stands for
 //   num_rows rows from first_row on and as many sequence numbers; `is_template`: the payload lacks
@@ -48,7 +49,8 @@ constexpr char kTables[] =
     "  prompt_tokens INTEGER NOT NULL, generated_tokens INTEGER NOT NULL,"
     "  create_us INTEGER NOT NULL, start_us INTEGER NOT NULL, end_us INTEGER NOT NULL,"
     "  error BLOB NOT NULL, shared_prompt_tokens INTEGER NOT NULL DEFAULT 0,"
-    "  output_tokens INTEGER NOT NULL DEFAULT 0, estimated_end_us INTEGER NOT NULL DEFAULT 0);"
+    "  output_tokens INTEGER NOT NULL DEFAULT 0, estimated_end_us INTEGER NOT NULL DEFAULT 0,"
+    "  row_bytes INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE row_chunks("
     "  key INTEGER PRIMARY KEY, num_rows INTEGER NOT NULL, num_refused INTEGER NOT NULL,"
     "  row_index BLOB NOT NULL, payload BLOB NOT NULL);"
@@ -65,6 +67,7 @@ constexpr const char* kMigrations[] = {
     "ALTER TABLE jobs ADD COLUMN shared_prompt_tokens INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN output_tokens INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN estimated_end_us INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE jobs ADD COLUMN row_bytes INTEGER NOT NULL DEFAULT 0;",
 };
 static_assert(std::size(kMigrations) == kSchemaVersion - 1);
 

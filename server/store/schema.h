@@ -20,7 +20,7 @@
 namespace moelight {
 
 // PRAGMA user_version. A database with a higher one is refused.
-inline constexpr int64_t kSchemaVersion = 2;
+inline constexpr int64_t kSchemaVersion = 3;
 inline constexpr char kDatabaseName[] = "jobs.db";
 
 // 31 bits of job, 32 bits of row or sequence number.

@@ -40,6 +40,10 @@ absl::Status LimitError(const LimitHit& hit) {
   return status;
 }
 
+absl::Status NoJobError(absl::string_view job_id) {
+  return absl::NotFoundError(absl::StrCat("there is no job \"", job_id, "\""));
+}
+
 absl::Status QueueFullError(absl::string_view queue, int64_t limit) {
   absl::Status status = absl::ResourceExhaustedError(
       absl::StrCat("the job store's ", queue, " is full, limit ", limit));

@@ -26,6 +26,9 @@ struct LimitHit {
 };
 absl::Status LimitError(const LimitHit& hit);
 
+// NotFound. The same for a job that is another's, so that nobody learns of it.
+absl::Status NoJobError(absl::string_view job_id);
+
 // ResourceExhausted with a RetryInfo: the store's own queue is full for the moment.
 absl::Status QueueFullError(absl::string_view queue, int64_t limit);
 

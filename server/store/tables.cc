@@ -19,13 +19,13 @@ constexpr char kLoadJobs[] =
     "SELECT serial, deleted, job_id, request_id, spec, spec_checksum, state, ending, seal_order,"
     " next_row, num_rows, num_refused, num_succeeded, num_failed, num_cancelled, queued_tokens,"
     " prompt_tokens, generated_tokens, create_us, start_us, end_us, error, shared_prompt_tokens,"
-    " output_tokens, estimated_end_us FROM jobs ORDER BY serial";
+    " output_tokens, estimated_end_us, row_bytes FROM jobs ORDER BY serial";
 constexpr char kPutJob[] =
     "INSERT OR REPLACE INTO jobs(serial, deleted, job_id, request_id, spec, spec_checksum, state,"
     " ending, seal_order, next_row, num_rows, num_refused, num_succeeded, num_failed,"
     " num_cancelled, queued_tokens, prompt_tokens, generated_tokens, create_us, start_us, end_us,"
-    " error, shared_prompt_tokens, output_tokens, estimated_end_us)"
-    " VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+    " error, shared_prompt_tokens, output_tokens, estimated_end_us, row_bytes)"
+    " VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 
 // A job whose own record is damaged cannot be run as asked; it is shown as failed, its rows and
 // results stay readable.
@@ -70,6 +70,7 @@ JobEntry EntryOf(const Statement& row) {
   job.set_shared_prompt_tokens(row.Int(22));
   entry.estimated_output_tokens = row.Int(23);
   if (row.Int(24) != 0) SetEstimatedEnd(FromMicros(row.Int(24)), job);
+  entry.row_bytes = row.Int(25);
   if (!intact) FailDamagedJob(job);
   return entry;
 }
@@ -153,16 +154,16 @@ absl::Status Tables::PutJob(const JobEntry& entry) {
   const v1::BatchJob& job = entry.job;
   const std::string spec = SpecOf(job);
   const std::string error = job.has_error() ? job.error().SerializeAsString() : "";
-  return put_job_.Run(entry.serial, SqlText{job.job_id()}, SqlText{entry.request_id},
-                      absl::string_view(spec), int64_t{Crc32c(spec)}, int64_t{job.state()},
-                      static_cast<int64_t>(entry.ending), entry.seal_order, entry.next_row,
-                      job.num_rows(), entry.num_refused, job.num_succeeded(), job.num_failed(),
-                      job.num_cancelled(), entry.queued_tokens, job.prompt_tokens(),
-                      job.generated_tokens(), ToMicros(job.create_time()),
-                      job.has_start_time() ? ToMicros(job.start_time()) : 0,
-                      job.has_end_time() ? ToMicros(job.end_time()) : 0, absl::string_view(error),
-                      job.shared_prompt_tokens(), entry.estimated_output_tokens,
-                      job.has_estimated_end_time() ? ToMicros(job.estimated_end_time()) : 0);
+  return put_job_.Run(
+      entry.serial, SqlText{job.job_id()}, SqlText{entry.request_id}, absl::string_view(spec),
+      int64_t{Crc32c(spec)}, int64_t{job.state()}, static_cast<int64_t>(entry.ending),
+      entry.seal_order, entry.next_row, job.num_rows(), entry.num_refused, job.num_succeeded(),
+      job.num_failed(), job.num_cancelled(), entry.queued_tokens, job.prompt_tokens(),
+      job.generated_tokens(), ToMicros(job.create_time()),
+      job.has_start_time() ? ToMicros(job.start_time()) : 0,
+      job.has_end_time() ? ToMicros(job.end_time()) : 0, absl::string_view(error),
+      job.shared_prompt_tokens(), entry.estimated_output_tokens,
+      job.has_estimated_end_time() ? ToMicros(job.estimated_end_time()) : 0, entry.row_bytes);
 }
 
 absl::Status Tables::MarkDeleted(int64_t serial) { return mark_deleted_.Run(serial); }

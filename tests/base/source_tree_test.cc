@@ -50,7 +50,9 @@ std::string FolderOf(const std::string& path) {
   for (const char* header : {"engine/engine.h", "engine/kernel_rates.h", "engine/request.h"}) {
     if (path == header) return "engine_api";
   }
-  if (path.rfind("moelight/v1/", 0) == 0 || path.rfind("google/", 0) == 0) return "proto";
+  for (const char* package : {"moelight/v1/", "inference/", "google/", "grpc/health/"}) {
+    if (path.rfind(package, 0) == 0) return "proto";
+  }
   const size_t first = path.find('/');
   if (path.rfind("engine/", 0) != 0) return path.substr(0, first);
   const size_t second = path.find('/', first + 1);

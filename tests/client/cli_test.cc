@@ -70,6 +70,7 @@ class CliTest : public ::testing::Test {
                             .err_is_terminal = terminal_,
                             .columns = 100,
                             .default_server = server_.address(),
+                            .default_admin_server = server_.address(),
                             .stop = stop};
     const int code = Main(args, environment);
     return {code, out.str(), err.str()};
@@ -117,7 +118,8 @@ TEST_F(CliTest, HelpAndVersion) {
   const Outcome bare = Run({});
   EXPECT_EQ(bare.code, kUsage);
   EXPECT_THAT(bare.err, HasSubstr("usage:"));
-  for (const char* command : {"submit", "watch", "results", "cancel", "list", "generate", "info"}) {
+  for (const char* command :
+       {"submit", "watch", "results", "cancel", "list", "generate", "info", "health"}) {
     const Outcome outcome = Run({command, "--help"});
     EXPECT_EQ(outcome.code, kDone);
     EXPECT_THAT(outcome.out, HasSubstr(absl::StrCat("usage: moelight ", command)));

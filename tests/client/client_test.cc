@@ -29,6 +29,7 @@ class ClientTest : public ::testing::Test {
  protected:
   std::unique_ptr<Client> MakeClient(ClientOptions options = {}) {
     options.server = server_.address();
+    options.admin_server = server_.address();
     options.retry.initial_backoff = absl::Milliseconds(5);
     options.retry.max_backoff = absl::Milliseconds(100);
     return Client::Create(options).value();

@@ -165,6 +165,15 @@ class FakeServer::Inference : public v1::InferenceService::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status GetModel(grpc::ServerContext*, const v1::GetModelRequest*,
+                        v1::GetModelResponse* response) override {
+    if (grpc::Status fault = server_.Enter("GetModel"); !fault.ok()) return fault;
+    response->mutable_model()->set_name("fake");
+    response->mutable_model()->set_has_chat_template(true);
+    response->set_max_row_bytes(2000);
+    return grpc::Status::OK;
+  }
+
  private:
   FakeServer& server_;
 };

@@ -37,7 +37,8 @@ class Daemon:
     def __init__(self, binary, settings=()):
         self.folder = tempfile.mkdtemp(prefix="moelight-clients-")
         self.lines = []
-        overrides = ["server.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0", "log.format=json",
+        overrides = ["server.listen=127.0.0.1:0", "server.admin_listen=127.0.0.1:0",
+                     "metrics.listen=127.0.0.1:0", "log.format=json",
                      "store.path=" + os.path.join(self.folder, "store"), *settings]
         command = [binary, "serve", "--config", os.path.join(ROOT, "config.yaml")]
         for override in overrides:
@@ -48,9 +49,12 @@ class Daemon:
         self.reader.start()
         listening = self.wait_for("listening")
         self.metrics_port = listening["metrics_port"]
-        self.channel = grpc.insecure_channel(
-            "127.0.0.1:%d" % listening["port"],
-            options=[("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)])
+        self.address = "127.0.0.1:%d" % listening["port"]
+        unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        self.address = "127.0.0.1:%d" % listening["port"]
+        self.admin_address = "127.0.0.1:%d" % listening["admin_port"]
+        self.channel = grpc.insecure_channel(self.address, options=unlimited)
+        self.admin_channel = grpc.insecure_channel(self.admin_address, options=unlimited)
 
     def _read_log(self):
         for line in self.process.stderr:
@@ -85,6 +89,7 @@ class Daemon:
         self.reader.join()
         self.process.stderr.close()
         self.channel.close()
+        self.admin_channel.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         return code, seconds
 
@@ -105,7 +110,9 @@ class DaemonTest(unittest.TestCase):
         cls.daemon.stop()
 
     def unary(self, method, request, response_type):
-        call = self.daemon.channel.unary_unary(
+        is_admin = method.startswith("/moelight.v1.AdminService/")
+        channel = self.daemon.admin_channel if is_admin else self.daemon.channel
+        call = channel.unary_unary(
             method, request_serializer=serialize, response_deserializer=response_type.FromString)
         return call(request, timeout=TIMEOUT_S)
 

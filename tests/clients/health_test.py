@@ -7,7 +7,7 @@ from daemon import DaemonTest, main
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 NAMES = ["", "live", "ready", "moelight.v1.BatchJobService", "moelight.v1.InferenceService",
-         "moelight.v1.AdminService"]
+         "moelight.v1.AdminService", "inference.GRPCInferenceService"]
 
 
 class HealthTest(DaemonTest):

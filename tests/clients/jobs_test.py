@@ -128,8 +128,8 @@ class JobsTest(JobsTestCase):
 
     def test_rows_of_an_expired_job_end_at_once(self):
         from moelight.v1 import batch_job_pb2 as pb
-        expiry = time.time() + 1
-        job = self.sealed_job(400, 1000, expire_time=dict(seconds=int(expiry), nanos=0))
+        expiry = int(time.time()) + 3  # long enough to seal the job, far too short to do it
+        job = self.sealed_job(400, 1000, expire_time=dict(seconds=expiry, nanos=0))
         ended = self.watch(job.job_id)
         self.assertEqual(ended.state, pb.BatchJob.STATE_EXPIRED)
         self.assertLess(ended.end_time.ToSeconds(), expiry + 3)

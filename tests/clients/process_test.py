@@ -25,7 +25,7 @@ class ProcessTest(unittest.TestCase):
         self.assertIn("--check-config", self.run_daemon("--help").stdout)
 
     def test_wrong_arguments_exit_with_2(self):
-        for arguments in (["--confg", "x"], ["dance"], ["probe", "-o"], ["doctor"]):
+        for arguments in (["--confg", "x"], ["dance"], ["probe", "-o"], ["doctor", "--fix"]):
             with self.subTest(arguments):
                 result = self.run_daemon(*arguments)
                 self.assertEqual(result.returncode, 2)
@@ -67,7 +67,7 @@ class ProcessTest(unittest.TestCase):
         from moelight.v1 import admin_pb2 as pb
         daemon = Daemon(DaemonTest.binary)
         daemon.wait_for("ready")
-        drain = daemon.channel.unary_unary("/moelight.v1.AdminService/Drain",
+        drain = daemon.admin_channel.unary_unary("/moelight.v1.AdminService/Drain",
                                            request_serializer=serialize,
                                            response_deserializer=pb.DrainResponse.FromString)
         drain(pb.DrainRequest(grace_seconds=60), timeout=TIMEOUT_S)
@@ -84,7 +84,8 @@ class ProcessTest(unittest.TestCase):
                 with self.subTest(setting), tempfile.TemporaryDirectory() as folder:
                     result = self.run_daemon(
                         "--config", os.path.join(ROOT, "config.yaml"),
-                        "--set", "server.listen=127.0.0.1:0", "--set", "metrics.listen=",
+                        "--set", "server.listen=127.0.0.1:0", "--set", "server.admin_listen=",
+                        "--set", "metrics.listen=",
                         "--set", "store.path=" + folder, "--set", setting)
                     self.assertEqual(result.returncode, 1, result.stderr)
         finally:
@@ -106,6 +107,47 @@ class ProcessTest(unittest.TestCase):
             list(generate(request, timeout=TIMEOUT_S))
         daemon.stop()
         self.assertNotIn("secret", "".join(line for line in daemon.lines if line))
+
+    def test_a_made_key_opens_the_door_until_it_is_reloaded_away(self):
+        from moelight.v1 import batch_job_pb2 as pb
+        def make_key():
+            lines = dict(line.split(": ", 1) for line in self.run_daemon("key").stdout.splitlines())
+            return lines["key"], lines["hash"]
+        key, key_hash = make_key()
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "tenants.yaml")
+            def write(name, some_hash):
+                with open(file, "w", encoding="utf-8") as stream:
+                    stream.write("tenants: [{name: %s, keys: ['%s']}]\n" % (name, some_hash))
+            write("alice", key_hash)
+            daemon = Daemon(DaemonTest.binary, ["server.tenants=" + file])
+            daemon.wait_for("ready")
+            try:
+                call = daemon.channel.unary_unary(
+                    "/moelight.v1.BatchJobService/CreateBatchJob", request_serializer=serialize,
+                    response_deserializer=pb.CreateBatchJobResponse.FromString)
+                def refused(metadata):
+                    with self.assertRaises(grpc.RpcError) as caught:
+                        create(metadata)
+                    self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAUTHENTICATED)
+                def create(metadata):
+                    return call(pb.CreateBatchJobRequest(), timeout=TIMEOUT_S, metadata=metadata)
+                with_key = [("authorization", "Bearer " + key)]
+                self.assertEqual(create(with_key).job.client, "alice")
+                refused([])
+                write("alice", "no hash")
+                daemon.process.send_signal(signal.SIGHUP)
+                daemon.wait_for("reload_refused")
+                self.assertEqual(create(with_key).job.client, "alice")
+                write("alice", make_key()[1])
+                daemon.process.send_signal(signal.SIGHUP)
+                daemon.wait_for("reloaded")
+                refused(with_key)
+                self.assertNotIn(key, "".join(line for line in daemon.lines if line))
+            finally:
+                code, seconds = daemon.stop()
+            self.assertEqual(code, 0)
+            self.assertLess(seconds, 5.0)
 
 
 if __name__ == "__main__":

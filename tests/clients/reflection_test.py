@@ -21,7 +21,8 @@ class ReflectionTest(DaemonTest):
         response = self.ask(list_services="")
         names = {service.name for service in response.list_services_response.service}
         self.assertLessEqual({"moelight.v1.BatchJobService", "moelight.v1.InferenceService",
-                              "moelight.v1.AdminService", "grpc.health.v1.Health",
+                              "inference.GRPCInferenceService",
+                              "grpc.health.v1.Health",
                               "grpc.reflection.v1alpha.ServerReflection"}, names)
 
     def test_files_and_their_imports_can_be_fetched(self):

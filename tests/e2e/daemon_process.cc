@@ -54,6 +54,7 @@ DaemonProcess::DaemonProcess(std::vector<std::string> settings) : settings_(std:
   CHECK(mkdtemp(pattern.data()) != nullptr);
   folder_ = pattern;
   address_ = absl::StrCat("127.0.0.1:", FreePort());
+  admin_address_ = absl::StrCat("127.0.0.1:", FreePort());
 }
 
 DaemonProcess::~DaemonProcess() {
@@ -68,8 +69,10 @@ double DaemonProcess::Start() {
                                         "--config",
                                         absl::StrCat(MOELIGHT_SOURCE_DIR, "/config.yaml")};
   for (const std::string& setting :
-       {absl::StrCat("server.listen=", address_), absl::StrCat("store.path=", folder_, "/store"),
-        std::string("metrics.listen=127.0.0.1:0"), std::string("engine.host_memory=1GiB")}) {
+       {absl::StrCat("server.listen=", address_),
+        absl::StrCat("server.admin_listen=", admin_address_),
+        absl::StrCat("store.path=", folder_, "/store"), std::string("metrics.listen=127.0.0.1:0"),
+        std::string("engine.host_memory=1GiB")}) {
     arguments.insert(arguments.end(), {"--set", setting});
   }
   for (const std::string& setting : settings_) {
@@ -82,6 +85,7 @@ double DaemonProcess::Start() {
 
   client::ClientOptions options;
   options.server = address_;
+  options.admin_server = admin_address_;
   options.retry.first_contact_budget = absl::Seconds(60);
   options.retry.initial_backoff = absl::Milliseconds(5);
   options.retry.max_backoff = absl::Milliseconds(20);
@@ -102,6 +106,7 @@ int DaemonProcess::Stop(int signal) {
 std::unique_ptr<client::Client> DaemonProcess::Connect() const {
   client::ClientOptions options;
   options.server = address_;
+  options.admin_server = admin_address_;
   options.retry.first_contact_budget = absl::Seconds(60);
   return *client::Client::Create(options);
 }

@@ -36,6 +36,7 @@ class DaemonProcess {
   std::vector<std::string> settings_;
   std::string folder_;  // removed at the end
   std::string address_;
+  std::string admin_address_;
   pid_t pid_ = -1;
 };
 

@@ -39,6 +39,8 @@ TEST(ToRpcStatusTest, ErrorInfoNamesTheReason) {
       {absl::OutOfRangeError("x"), 11, "OFFSET_OUT_OF_RANGE"},
       {absl::UnimplementedError("x"), 12, "NOT_IN_THIS_VERSION"},
       {absl::UnavailableError("x"), 14, "NOT_READY"},
+      {absl::PermissionDeniedError("x"), 7, "NOT_ALLOWED"},
+      {absl::UnauthenticatedError("x"), 16, "NO_VALID_KEY"},
       {absl::DataLossError("x"), 15, "INTERNAL"},
   };
   for (const auto& row : rows) {

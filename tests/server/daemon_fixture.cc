@@ -2,12 +2,14 @@
 
 #include <absl/strings/str_cat.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
 
 namespace moelight {
 
 DaemonTest::DaemonTest() {
   config_.listen = "127.0.0.1:0";
+  config_.admin_listen = "127.0.0.1:0";
   config_.metrics_listen = "";  // its listener takes two seconds to stop
   config_.store_path = (folder_.path() / "store").string();
   config_.engine.model = "fake";
@@ -38,7 +40,7 @@ void DaemonTest::StartDaemon(bool load_model) {
   const std::shared_ptr<grpc::Channel> channel = NewChannel();
   jobs_ = v1::BatchJobService::NewStub(channel);
   inference_ = v1::InferenceService::NewStub(channel);
-  admin_ = v1::AdminService::NewStub(channel);
+  admin_ = v1::AdminService::NewStub(NewChannel(daemon_->admin_port()));
 }
 
 void DaemonTest::StopDaemon() {
@@ -49,11 +51,15 @@ void DaemonTest::StopDaemon() {
 }
 
 std::shared_ptr<grpc::Channel> DaemonTest::NewChannel() const {
+  return NewChannel(daemon_->port());
+}
+
+std::shared_ptr<grpc::Channel> DaemonTest::NewChannel(int port) const {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", daemon_->port()),
+  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", port),
                                    grpc::InsecureChannelCredentials(), arguments);
 }
 
@@ -132,6 +138,28 @@ v1::BatchRequest TextRow(const std::string& custom_id, const std::string& text) 
   row.set_custom_id(custom_id);
   row.mutable_prompt()->set_text(text);
   return row;
+}
+
+grpc::Status CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& path,
+                     const std::string& bytes, grpc::ClientContext& context,
+                     std::string* response) {
+  grpc::GenericStub stub(channel);
+  grpc::CompletionQueue queue;
+  const grpc::Slice slice(bytes);
+  const auto call = stub.PrepareUnaryCall(&context, path, grpc::ByteBuffer(&slice, 1), &queue);
+  call->StartCall();
+  grpc::ByteBuffer answer;
+  grpc::Status status;
+  call->Finish(&answer, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  EXPECT_TRUE(queue.Next(&tag, &ok));
+  if (status.ok() && response != nullptr) {
+    grpc::Slice whole;
+    EXPECT_TRUE(answer.DumpToSingleSlice(&whole).ok());
+    response->assign(reinterpret_cast<const char*>(whole.begin()), whole.size());
+  }
+  return status;
 }
 
 google::rpc::Status Details(const grpc::Status& status) {

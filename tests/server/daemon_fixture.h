@@ -37,6 +37,7 @@ class DaemonTest : public ::testing::Test {
   Daemon& daemon() { return *daemon_; }
   FakeEngine& engine() { return *engine_; }
   std::shared_ptr<grpc::Channel> NewChannel() const;
+  std::shared_ptr<grpc::Channel> NewChannel(int port) const;
 
   // --- Calls, each with a deadline ---
   grpc::Status Create(const v1::CreateBatchJobRequest& request, v1::BatchJob* job);
@@ -70,6 +71,12 @@ class DaemonTest : public ::testing::Test {
 std::unique_ptr<grpc::ClientContext> NewContext();
 
 v1::BatchRequest TextRow(const std::string& custom_id, const std::string& text);
+
+// One unary call of `path` ("/package.Service/Method") with these bytes as its message, whether
+// they are one or not. `response`, if not null, gets the bytes of the answer.
+grpc::Status CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& path,
+                     const std::string& bytes, grpc::ClientContext& context,
+                     std::string* response = nullptr);
 
 // The details of a failed call.
 google::rpc::Status Details(const grpc::Status& status);

@@ -145,7 +145,9 @@ TEST_F(JobFairnessTest, WithoutAPredictionTheMeasuredRateDecides) {
   StartDaemon();
   v1::CreateBatchJobRequest request;
   request.mutable_job()->mutable_default_sampling()->set_max_tokens(9);
-  EXPECT_FALSE(SealedJob(request, 10).has_estimated_end_time());
+  const v1::BatchJob first = SealedJob(request, 10);
+  EXPECT_FALSE(first.has_estimated_end_time());
+  ASSERT_TRUE(Succeeds(first.job_id()));  // or its rows are still to be computed
   observer_->OnStep({.num_decode_tokens = 30, .num_prefill_tokens = 10, .step_us = 20e6});
   const v1::BatchJob job = SealedJob(request, 10);
   EXPECT_NEAR(job.estimated_end_time().seconds(), absl::ToUnixSeconds(absl::Now()) + 50, 5);

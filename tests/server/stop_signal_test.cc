@@ -37,6 +37,22 @@ TEST_F(StopSignalTest, FirstSignalAsksForAStopWithoutGrace) {
   EXPECT_EXIT(RaiseAndWait(SIGINT), ::testing::ExitedWithCode(kOrderly), "");
 }
 
+[[noreturn]] void ReloadThenStop() {
+  StopSignal stop(seconds(60), Logger::Null(), []() {});
+  kill(getpid(), SIGHUP);
+  if (stop.WaitForRequest().has_value()) _exit(106);
+  kill(getpid(), SIGHUP);
+  if (stop.WaitForRequest().has_value()) _exit(107);
+  kill(getpid(), SIGTERM);
+  if (stop.WaitForRequest() != seconds(0)) _exit(108);
+  kill(getpid(), SIGHUP);  // too late to matter
+  _exit(kOrderly);
+}
+
+TEST_F(StopSignalTest, HangUpAsksForAReloadAndTheDaemonGoesOn) {
+  EXPECT_EXIT(ReloadThenStop(), ::testing::ExitedWithCode(kOrderly), "");
+}
+
 [[noreturn]] void RaiseTwice() {
   StopSignal stop(seconds(60), Logger::Null(), []() {});
   kill(getpid(), SIGTERM);

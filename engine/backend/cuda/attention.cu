@@ -208,10 +208,10 @@ int SharedBytes(int32_t head_dim) {
 }
 
 template <int kMaxHeadDim>
-cudaError_t PrepareOne() {
+cudaError_t PrepareOne(int32_t max_head_dim = kMaxHeadDim) {
   return cudaFuncSetAttribute(AttentionKernel<kMaxHeadDim>,
                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              SharedBytes<kMaxHeadDim>(kMaxHeadDim));
+                              SharedBytes<kMaxHeadDim>(max_head_dim));
 }
 
 template <int kMaxHeadDim>
@@ -225,10 +225,11 @@ cudaError_t LaunchOne(const AttentionParams& params, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t PrepareAttention() {
+cudaError_t PrepareAttention(int32_t max_head_dim) {
   if (const cudaError_t error = PrepareOne<64>(); error != cudaSuccess) return error;
   if (const cudaError_t error = PrepareOne<128>(); error != cudaSuccess) return error;
-  return PrepareOne<256>();
+  static_assert(kCudaMaxHeadDim == 256, "the largest kernel takes the largest head");
+  return PrepareOne<256>(max_head_dim);
 }
 
 cudaError_t LaunchAppendKv(const AttentionParams& params, cudaStream_t stream) {

@@ -18,6 +18,8 @@
 namespace moelight {
 
 inline constexpr int32_t kCudaMaxHeadDim = 256;
+// The tiles of larger ones do not fit Turing's 64 KiB of shared memory.
+inline constexpr int32_t kTuringMaxHeadDim = 240;
 
 // Query rows of one block. The query heads that share a key head are stacked: stacked row r of a
 // sequence is query head r % group_size of its new token r / group_size.
@@ -50,8 +52,9 @@ struct AttentionParams {
   float scale = 0;
 };
 
-// Once per process and device, before the first LaunchAttention: allows the shared memory it needs.
-cudaError_t PrepareAttention();
+// Once per process and device, before the first LaunchAttention: allows the shared memory that
+// heads up to `max_head_dim` need.
+cudaError_t PrepareAttention(int32_t max_head_dim);
 cudaError_t LaunchAppendKv(const AttentionParams& params, cudaStream_t stream);
 cudaError_t LaunchAttention(const AttentionParams& params, cudaStream_t stream);
 

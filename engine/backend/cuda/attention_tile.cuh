@@ -10,6 +10,7 @@
 #include <cuda_bf16.h>
 
 #include "engine/backend/cuda/attention.h"
+#include "engine/backend/cuda/turing.cuh"
 
 namespace moelight {
 
@@ -39,18 +40,30 @@ __device__ inline uint32_t SharedAddress(const void* pointer) {
 
 // Copies 16 bytes (4 bytes) to shared memory, or zeros there if not `valid`. Asynchronous.
 __device__ inline void FetchSixteen(void* to, const void* from, bool valid) {
+#if MOELIGHT_TURING
+  CopySixteen(SharedAddress(to), from, valid);
+#else
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(SharedAddress(to)),
                "l"(from), "r"(valid ? 16 : 0)
                : "memory");
+#endif
 }
 __device__ inline void FetchFour(void* to, const void* from, bool valid) {
+#if MOELIGHT_TURING
+  CopyFour(SharedAddress(to), from, valid);
+#else
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(SharedAddress(to)), "l"(from),
                "r"(valid ? 4 : 0)
                : "memory");
+#endif
 }
 
 // Blocks until the fetches of this thread have arrived.
-__device__ inline void WaitForFetches() { asm volatile("cp.async.wait_all;\n" ::: "memory"); }
+__device__ inline void WaitForFetches() {
+#if !MOELIGHT_TURING
+  asm volatile("cp.async.wait_all;\n" ::: "memory");
+#endif
+}
 
 // Where the keys and values of one sequence and key head lie.
 class KeySource {
@@ -165,11 +178,15 @@ __device__ inline void LoadMatricesTransposed(uint32_t (&matrices)[4], const __n
 // then the same of row l/4 + 8.
 __device__ inline void MultiplyAdd(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0,
                                    uint32_t b1) {
+#if MOELIGHT_TURING
+  MultiplyAddByShuffles(sum, a[0], a[1], a[2], a[3], b0, b1);
+#else
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};\n"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
 }
 
 // scores += Q K^T for the 16 query rows of this warp: score tile n holds keys 8n to 8n+7.

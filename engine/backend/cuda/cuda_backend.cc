@@ -26,8 +26,13 @@
 namespace moelight {
 namespace {
 
-// mma.m16n8k16 on bf16 and cp.async begin here.
-constexpr int kMinComputeMajor = 8;
+// Turing: the oldest that CUDA 13 compiles for. turing.cuh has what it lacks.
+constexpr int kMinComputeMajor = 7;
+constexpr int kMinComputeMinor = 5;
+
+int32_t MaxHeadDim(int compute_major) {
+  return compute_major < 8 ? kTuringMaxHeadDim : kCudaMaxHeadDim;
+}
 
 // Rows that go through scratch at once. Products of this many rows run at full speed, and the
 // scratch of a dense layer of 14336 stays at 4096 * 16384 * 2 + 1024 * 14336 * 10 bytes = 268 MiB.
@@ -156,9 +161,10 @@ int64_t CudaBackend::free_device_bytes() const {
 
 absl::Status CudaBackend::CheckLimits(const OpLimits& limits) const {
   const int32_t head_dim = limits.heads.head_dim;
-  if (head_dim < 2 || head_dim > kCudaMaxHeadDim || head_dim % 2 != 0) {
+  const int32_t max_head_dim = MaxHeadDim(compute_major_);
+  if (head_dim < 2 || head_dim > max_head_dim || head_dim % 2 != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "head_dim is ", head_dim, "; the cuda backend takes even ones up to ", kCudaMaxHeadDim));
+        "head_dim is ", head_dim, "; the cuda backend takes even ones up to ", max_head_dim));
   }
   if (limits.num_experts > kMaxRouterExperts || limits.num_experts_per_tok > kMaxExpertsPerToken) {
     return absl::InvalidArgumentError(
@@ -387,9 +393,11 @@ absl::StatusOr<cudaDeviceProp> UseDevice() {
   cudaDeviceProp properties;
   error = cudaGetDeviceProperties(&properties, 0);
   if (error != cudaSuccess) return unusable(CudaErrorText(error));
-  if (properties.major < kMinComputeMajor) {
+  if (std::pair(properties.major, properties.minor) <
+      std::pair(kMinComputeMajor, kMinComputeMinor)) {
     return unusable(absl::StrCat(properties.name, " has compute capability ", properties.major, ".",
-                                 properties.minor, ", below ", kMinComputeMajor, ".0"));
+                                 properties.minor, ", below ", kMinComputeMajor, ".",
+                                 kMinComputeMinor));
   }
   if (!properties.canUseHostPointerForRegisteredMem) {
     return unusable(absl::StrCat(properties.name, " cannot read pinned host memory in place"));
@@ -399,7 +407,7 @@ absl::StatusOr<cudaDeviceProp> UseDevice() {
   // The first call that starts the device's context, and the first that finds it broken.
   if (error == cudaSuccess) error = cudaFree(nullptr);
   // Fails if none of the kernels was compiled for this device.
-  if (error == cudaSuccess) error = PrepareAttention();
+  if (error == cudaSuccess) error = PrepareAttention(MaxHeadDim(properties.major));
   if (error != cudaSuccess) return unusable(CudaErrorText(error));
   return properties;
 }

@@ -1,4 +1,4 @@
-// The CUDA backend: one NVIDIA GPU of compute capability 8.0 or more.
+// The CUDA backend: one NVIDIA GPU of compute capability 7.5 or more.
 #ifndef MOELIGHT_ENGINE_BACKEND_CUDA_CUDA_BACKEND_H_
 #define MOELIGHT_ENGINE_BACKEND_CUDA_CUDA_BACKEND_H_
 

@@ -61,7 +61,7 @@ __device__ __forceinline__ void StoreDown(const GroupedGemmParams& params, int r
 // Blocks go through experts, then row blocks, then tiles of slots: the blocks that share weights
 // run at about the same time, and the tokens of an expert stay in L2 meanwhile.
 template <GemmKind kKind>
-__global__ void __launch_bounds__(kGemmThreads, 2)
+__global__ void __launch_bounds__(kGemmThreads, kBlocksPerSm)
     GroupedGemmKernel(const __grid_constant__ GroupedGemmParams params,
                       const __grid_constant__ GemmShape shape) {
   extern __shared__ __align__(1024) char shared[];
@@ -124,18 +124,31 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   }
 }
 
+// What the kernel that was compiled for this device uses.
+cudaError_t SharedBytes(int* num_bytes) {
+  int device = 0;
+  int most = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  *num_bytes = most < kGemmSharedBytes ? kTuringSharedBytes : kGemmSharedBytes;
+  return error;
+}
+
 template <GemmKind kKind>
 cudaError_t Launch(const GroupedGemmParams& params, const GemmShape& shape, cudaStream_t stream) {
   const auto kernel = GroupedGemmKernel<kKind>;
-  cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kGemmSharedBytes);
+  int shared_bytes = 0;
+  cudaError_t error = SharedBytes(&shared_bytes);
+  if (error != cudaSuccess) return error;
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
   if (error != cudaSuccess) return error;
   // Two blocks of an SM need nearly all of its memory.
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                cudaSharedmemCarveoutMaxShared);
   if (error != cudaSuccess) return error;
   const unsigned num_blocks = static_cast<unsigned>(params.max_tiles) * shape.num_row_blocks;
-  kernel<<<num_blocks, kGemmThreads, kGemmSharedBytes, stream>>>(params, shape);
+  kernel<<<num_blocks, kGemmThreads, shared_bytes, stream>>>(params, shape);
   return cudaGetLastError();
 }
 

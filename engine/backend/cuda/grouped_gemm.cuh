@@ -32,10 +32,13 @@ constexpr int kWeightStageBytes = kBlockRowTiles * kRowTileBytes;  // 16 KiB
 constexpr int kTokenBytes = kStepInputs * 2;                       // of one step: 128
 constexpr int kTokenStageBytes = kMoeTileSlots * kTokenBytes;      // 16 KiB
 constexpr int kStageBytes = kWeightStageBytes + kTokenStageBytes;
-// 96 KiB: the most that fits the 99 KiB of a consumer card, and two blocks in the 227 KiB of a
-// data-center card.
-constexpr int kNumStages = 3;
-constexpr int kGemmSharedBytes = kNumStages * kStageBytes;
+// Three stages are 96 KiB: the most that fits the 99 KiB of a consumer card, and two blocks in the
+// 227 KiB of a data-center card. Turing has 64 KiB. For the kernel; what a launch asks for depends
+// on the device that it runs on.
+constexpr int kNumStages = MOELIGHT_TURING ? 2 : 3;
+constexpr int kBlocksPerSm = MOELIGHT_TURING ? 1 : 2;
+constexpr int kTuringSharedBytes = 2 * kStageBytes;
+constexpr int kGemmSharedBytes = 3 * kStageBytes;
 // 16-byte pieces of one operand that a thread copies in one step.
 constexpr int kCopiesPerThread = kWeightStageBytes / 16 / kGemmThreads;
 static_assert(kWeightStageBytes == kTokenStageBytes);
