@@ -28,14 +28,18 @@ bool HasEnded(v1::BatchJob::State state) {
 }
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, Connection::Create(std::move(options)));
-  return std::unique_ptr<Client>(new Client(std::move(connection)));
+  ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, Connection::Create(options));
+  ASSIGN_OR_RETURN(std::unique_ptr<Connection> admin_connection, Connection::CreateAdmin(options));
+  return std::unique_ptr<Client>(
+      new Client(std::move(options), std::move(connection), std::move(admin_connection)));
 }
 
-Client::Client(std::unique_ptr<Connection> connection) : connection_(std::move(connection)) {}
+Client::Client(ClientOptions options, std::unique_ptr<Connection> connection,
+               std::unique_ptr<Connection> admin_connection)
+    : options_(std::move(options)),
+      connection_(std::move(connection)),
+      admin_connection_(std::move(admin_connection)) {}
 Client::~Client() = default;
-
-const ClientOptions& Client::options() const { return connection_->options(); }
 
 absl::StatusOr<v1::BatchJob> Client::CreateJob(const v1::BatchJob& job, std::stop_token stop) {
   v1::CreateBatchJobRequest request;
@@ -102,17 +106,18 @@ absl::StatusOr<v1::GetModelResponse> Client::Model(std::stop_token stop) {
 }
 
 absl::StatusOr<v1::GetServerInfoResponse> Client::ServerInfo(std::stop_token stop) {
-  return connection_->Call(connection_->admin(), &v1::AdminService::StubInterface::GetServerInfo,
-                           v1::GetServerInfoRequest(), stop);
+  return admin_connection_->Call(admin_connection_->admin(),
+                                 &v1::AdminService::StubInterface::GetServerInfo,
+                                 v1::GetServerInfoRequest(), stop);
 }
 
 absl::StatusOr<bool> Client::IsServing(const std::string& service, std::stop_token stop) {
   using grpc::health::v1::Health;
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
-  ASSIGN_OR_RETURN(
-      grpc::health::v1::HealthCheckResponse response,
-      connection_->CallOnce(connection_->health(), &Health::StubInterface::Check, request, stop));
+  ASSIGN_OR_RETURN(grpc::health::v1::HealthCheckResponse response,
+                   admin_connection_->CallOnce(admin_connection_->health(),
+                                               &Health::StubInterface::Check, request, stop));
   return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
 }
 

@@ -137,12 +137,17 @@ class Client {
   // outage is an answer here. NotFound if the server does not know the service.
   absl::StatusOr<bool> IsServing(const std::string& service, std::stop_token stop = {});
 
-  const ClientOptions& options() const;
+  const ClientOptions& options() const { return options_; }
 
  private:
-  explicit Client(std::unique_ptr<Connection> connection);
+  Client(ClientOptions options, std::unique_ptr<Connection> connection,
+         std::unique_ptr<Connection> admin_connection);
 
-  std::unique_ptr<Connection> connection_;
+  const ClientOptions options_;
+  const std::unique_ptr<Connection> connection_;
+  // Each listener is waited for by its own connection: while one is up, waiting on it would leave
+  // the other's connection attempt standing.
+  const std::unique_ptr<Connection> admin_connection_;
 };
 
 }  // namespace moelight::client

@@ -108,12 +108,11 @@ class KeySenderFactory final : public grpc::experimental::ClientInterceptorFacto
 };
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& server,
-                                                           const ClientOptions& options) {
+                                                           const ClientOptions& options,
+                                                           const std::optional<TlsOptions>& tls) {
   RETURN_IF_ERROR(CheckAddress(server));
-  // The listener for administration has no TLS on loopback.
-  const bool is_plain = server == options.admin_server && IsLoopback(server);
   ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials,
-                   MakeCredentials(is_plain ? std::nullopt : options.tls));
+                   MakeCredentials(tls));
   if (options.api_key.empty()) {
     return grpc::CreateCustomChannel(server, credentials, MakeChannelArguments());
   }
@@ -129,22 +128,28 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& se
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Connection>> Connection::Create(ClientOptions options) {
-  ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel, MakeChannel(options.server, options));
-  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> admin_channel,
-                   MakeChannel(options.admin_server, options));
-  return std::unique_ptr<Connection>(
-      new Connection(std::move(options), std::move(channel), admin_channel));
+absl::StatusOr<std::unique_ptr<Connection>> Connection::Create(const ClientOptions& options) {
+  ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel,
+                   MakeChannel(options.server, options, options.tls));
+  return std::unique_ptr<Connection>(new Connection(options, std::move(channel)));
 }
 
-Connection::Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel,
-                       const std::shared_ptr<grpc::Channel>& admin_channel)
-    : options_(std::move(options)),
-      channel_(channel),
-      jobs_(v1::BatchJobService::NewStub(channel)),
-      inference_(v1::InferenceService::NewStub(channel)),
-      admin_(v1::AdminService::NewStub(admin_channel)),
-      health_(grpc::health::v1::Health::NewStub(admin_channel)) {}
+absl::StatusOr<std::unique_ptr<Connection>> Connection::CreateAdmin(const ClientOptions& options) {
+  // The listener for administration has no TLS on loopback.
+  const bool is_plain = IsLoopback(options.admin_server);
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<grpc::Channel> channel,
+      MakeChannel(options.admin_server, options, is_plain ? std::nullopt : options.tls));
+  return std::unique_ptr<Connection>(new Connection(options, std::move(channel)));
+}
+
+Connection::Connection(const ClientOptions& options, std::shared_ptr<grpc::Channel> channel)
+    : options_(options),
+      channel_(std::move(channel)),
+      jobs_(v1::BatchJobService::NewStub(channel_)),
+      inference_(v1::InferenceService::NewStub(channel_)),
+      admin_(v1::AdminService::NewStub(channel_)),
+      health_(grpc::health::v1::Health::NewStub(channel_)) {}
 
 bool Connection::WaitForServer(absl::Duration duration, const std::stop_token& stop) const {
   // A server that is connected and says UNAVAILABLE is loading or leaving: give it the time.

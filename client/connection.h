@@ -1,4 +1,5 @@
-// Connection: the channel, the stubs and how one call is made. Internal to the library.
+// Connection: the channel to one listener, its stubs and how one call is made. Internal to the
+// library.
 //
 // Threads: thread-safe.
 #ifndef MOELIGHT_CLIENT_CONNECTION_H_
@@ -46,7 +47,9 @@ class CallContext {
 
 class Connection {
  public:
-  static absl::StatusOr<std::unique_ptr<Connection>> Create(ClientOptions options);
+  // To the listener for jobs and inference, or to the one for administration.
+  static absl::StatusOr<std::unique_ptr<Connection>> Create(const ClientOptions& options);
+  static absl::StatusOr<std::unique_ptr<Connection>> CreateAdmin(const ClientOptions& options);
 
   const ClientOptions& options() const { return options_; }
   v1::BatchJobService::StubInterface& jobs() { return *jobs_; }
@@ -104,8 +107,7 @@ class Connection {
   }
 
  private:
-  Connection(ClientOptions options, std::shared_ptr<grpc::Channel> channel,
-             const std::shared_ptr<grpc::Channel>& admin_channel);
+  Connection(const ClientOptions& options, std::shared_ptr<grpc::Channel> channel);
 
   const ClientOptions options_;
   const std::shared_ptr<grpc::Channel> channel_;

@@ -194,6 +194,24 @@ TEST_F(ClientTest, UnaryCallsRetryUnavailableOnly) {
   }
 }
 
+// A bug once: with the listener for jobs up, the retries of a call to the other one only slept, and
+// its connection attempt stood still, sometimes for seconds, because no thread polled it.
+TEST_F(ClientTest, TheListenerForAdministrationIsWaitedForOnItsOwnChannel) {
+  FakeServer admin_server;
+  auto client = Client::Create({.server = server_.address(),
+                                .admin_server = admin_server.address(),
+                                .retry = {.max_backoff = absl::Milliseconds(100)}})
+                    .value();
+  ASSERT_TRUE(client->Get(NewJob(*client)).ok());
+  admin_server.Stop();
+  std::jthread restart([&]() {
+    absl::SleepFor(absl::Milliseconds(300));
+    admin_server.Start();
+  });
+  const auto info = client->ServerInfo();  // gives up after first_contact_budget
+  EXPECT_TRUE(info.ok()) << info.status();
+}
+
 TEST_F(ClientTest, ARetriedCreateMakesOneJob) {
   auto client = MakeClient();
   server_.FailNext("CreateBatchJob", kGone);
