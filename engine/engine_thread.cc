@@ -72,6 +72,8 @@ void EngineThread::Cancel(RequestId id) {
 void EngineThread::Loop() {
   while (TakeMessages()) {
     absl::Status status = Step();
+    // After every round, a cancel may have left nothing to step.
+    StoreLevels();
     if (status.ok()) continue;
     broken_ = absl::Status(status.code(), absl::StrCat("the device failed: ", status.message()));
     parts_.logger.Error("engine_broken", {{"reason", broken_.message()}});
@@ -147,10 +149,13 @@ absl::Status EngineThread::Step() {
   parts_.trace.RecordStep(result.plan->plan, result.timings,
                           {stats.wall_us, stats.predicted_wall_us});
   Report(stats);
+  return absl::OkStatus();
+}
+
+void EngineThread::StoreLevels() {
   num_running_.store(parts_.scheduler.num_running(), std::memory_order_relaxed);
   num_kv_pages_used_.store(parts_.kv_cache.num_pages() - parts_.kv_cache.num_free_pages(),
                            std::memory_order_relaxed);
-  return absl::OkStatus();
 }
 
 std::vector<double> EngineThread::ExpertShares() const {

@@ -78,6 +78,7 @@ class EngineThread {
   void NoteStarted();
   // One step of everything that is running.
   absl::Status Step();
+  void StoreLevels();
   // Chooses the next token of every output of the batch, on all threads of the runner.
   void SampleBatch();
   // Takes them, one sequence after another.

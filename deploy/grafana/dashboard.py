@@ -42,6 +42,7 @@ def stat(title, unit, description, queries, bad_below=None, bad_above=None, show
         steps = [{"color": "green", "value": None}, {"color": "red", "value": bad_above}]
     panel = _panel("stat", title, unit, description, queries, (width, 4), gpu_only)
     panel["fieldConfig"]["defaults"]["thresholds"] = {"mode": "absolute", "steps": steps}
+    panel["fieldConfig"]["defaults"]["color"] = {"mode": "thresholds"}
     panel["options"] = {
         "colorMode": "value", "graphMode": "none", "justifyMode": "auto", "orientation": "auto",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},

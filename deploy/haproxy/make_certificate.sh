@@ -20,4 +20,4 @@ if [ "$(id -u)" -eq 0 ]; then
 else
   echo "let HAProxy read it: sudo chown 99:99 $folder/moelight.pem"
 fi
-echo "clients call it so: moelight --tls-ca $folder/moelight-ca.pem --server $name:50443 info"
+echo "clients call it so: moelight --tls-ca $folder/moelight-ca.pem --server $name:50443 list"

@@ -146,7 +146,9 @@ Sequence* Scheduler::Youngest() const {
 
 void Scheduler::Preempt(Sequence* sequence) {
   ++counters_.num_preempted;
-  counters_.num_lost_tokens += sequence->num_cached_tokens;
+  // Shared pages stay for whoever needs them next.
+  counters_.num_lost_tokens +=
+      sequence->num_cached_tokens - sequence->num_shared_pages * kv_cache_.page_tokens();
   num_step_tokens_ -= sequence->num_step_tokens;
   running_.erase(std::find(running_.begin(), running_.end(), sequence));
   ReleasePages(sequence);
@@ -176,7 +178,8 @@ void Scheduler::ContinuePrompts() {
     if (chunk == 0) return;
     const int32_t num_tokens = sequence->num_cached_tokens + chunk;
     // The youngest waits for others to end; it is not worth more than what it would take.
-    if (!GrowOrPreempt(sequence, num_tokens)) return;
+    // One of higher priority behind it may still take its pages.
+    if (!GrowOrPreempt(sequence, num_tokens)) continue;
     num_prompt_pages_ += kv_cache_.PagesFor(num_tokens);
     Give(sequence, chunk);
   }
@@ -198,7 +201,10 @@ void Scheduler::AdmitInteractive() {
     Sequence* const sequence = waiting_.Front();
     if (sequence == nullptr || sequence->group.priority < kInteractivePriority) return;
     PrepareAdmission();
-    if (AdmitFront(sequence)) continue;
+    const Outcome outcome = AdmitFront(sequence);
+    if (outcome == Outcome::kNext) continue;
+    // The next step has room again; nobody needs to leave for it.
+    if (outcome == Outcome::kStepIsFull) return;
     Sequence* const youngest = running_.empty() ? nullptr : Youngest();
     if (youngest == nullptr || youngest->group.priority >= sequence->group.priority) return;
     Preempt(youngest);
@@ -210,7 +216,7 @@ void Scheduler::AdmitWaiting() {
   PrepareAdmission();
   while (Sequence* sequence = waiting_.Front()) {
     // What waits in front is not overtaken, or large requests would starve.
-    if (!AdmitFront(sequence)) break;
+    if (AdmitFront(sequence) != Outcome::kNext) break;
   }
 }
 
@@ -228,19 +234,19 @@ void Scheduler::PrepareAdmission() {
   for (const Sequence* sequence : running_) forecast_.Add(*sequence, sequence->job->lengths);
 }
 
-bool Scheduler::AdmitFront(Sequence* sequence) {
-  if (num_running() >= options_.max_running_sequences) return false;
+Scheduler::Outcome Scheduler::AdmitFront(Sequence* sequence) {
+  if (num_running() >= options_.max_running_sequences) return Outcome::kNoRoom;
   PrefixIndex::Match match;
   if (sequence->job->root != PrefixIndex::kNone) {
     match = prefixes_.Find(sequence->job->root, SharedPart(*sequence));
     if (match.next_is_computed) {
       waiting_.PassOver(*sequence);
-      return true;
+      return Outcome::kNext;
     }
   }
   const int32_t num_known_tokens = match.num_pages * kv_cache_.page_tokens();
   const int32_t chunk = NextChunk(*sequence, num_known_tokens);
-  if (chunk == 0) return false;
+  if (chunk == 0) return Outcome::kStepIsFull;
   const int64_t num_free_pages = kv_cache_.num_free_pages();
   prefixes_.Share(match, &sequence->block_table);
   sequence->num_shared_pages = match.num_pages;
@@ -249,7 +255,7 @@ bool Scheduler::AdmitFront(Sequence* sequence) {
       !kv_cache_.Grow(num_known_tokens + chunk, &sequence->block_table)) {
     kv_cache_.Release(&sequence->block_table);
     sequence->num_shared_pages = 0;
-    return false;
+    return Outcome::kNoRoom;
   }
   num_prompt_pages_ += kv_cache_.PagesFor(num_known_tokens + chunk);
   sequence->num_cached_tokens = num_known_tokens;
@@ -259,7 +265,7 @@ bool Scheduler::AdmitFront(Sequence* sequence) {
                          static_cast<int64_t>(sequence->block_table.size());
   Give(sequence, chunk);
   Enter(sequence);
-  return true;
+  return Outcome::kNext;
 }
 
 bool Scheduler::HasPagesFor(const Sequence& sequence, int64_t num_taken_pages) {

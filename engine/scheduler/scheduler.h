@@ -88,6 +88,8 @@ class Scheduler {
     kReserved,  // what all need if they get as long as they may
   };
 
+  enum class Outcome : uint8_t { kNext, kStepIsFull, kNoRoom };
+
   Admission CurrentAdmission() const;
   // The parts of NextBatch(), in order. Each gives sequences tokens of the step.
   void Decode();
@@ -101,8 +103,9 @@ class Scheduler {
   void Give(Sequence* sequence, int32_t num_tokens);
   // Adds up what those that run will need.
   void PrepareAdmission();
-  // Admits the front sequence, or passes over its client; false if it has to wait for room.
-  bool AdmitFront(Sequence* sequence);
+  // kNext: the front sequence is admitted or its client passed over. Otherwise it has to wait, for
+  // tokens of the next step or for a place or pages.
+  Outcome AdmitFront(Sequence* sequence);
   // Whether there are enough for what it needs beside the shared ones that it has. Of those,
   // `num_taken_pages` were free.
   bool HasPagesFor(const Sequence& sequence, int64_t num_taken_pages);

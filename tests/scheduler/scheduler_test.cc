@@ -190,6 +190,23 @@ TEST_F(SchedulerTest, AnInteractiveRequestJoinsAFullBatchInTheNextStep) {
   RunToEnd();
 }
 
+// A bug once: a step without tokens left was taken for a cache without pages, and the batch was put
+// back for prompts that could not use what it gave.
+TEST_F(SchedulerTest, InteractivePromptsBeyondAStepEvictNobody) {
+  for (const bool mix : {true, false}) {
+    SchedulerOptions options;
+    options.mix_prompts = mix;
+    options.max_running_sequences = 50;
+    options.max_step_tokens = 100;
+    Start(options, 1000);
+    for (int i = 0; i < 20; ++i) Add(4, 30);
+    EXPECT_EQ(Step().size(), 20u);
+    for (int i = 0; i < 6; ++i) Add(90, 3, {.priority = kInteractivePriority});
+    RunToEnd();
+    EXPECT_EQ(scheduler_->counters().num_preempted, 0);
+  }
+}
+
 TEST_F(SchedulerTest, WithoutMixedStepsAStepHasPromptsOrDecodeTokens) {
   SchedulerOptions options;
   options.mix_prompts = false;
