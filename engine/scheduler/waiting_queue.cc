@@ -13,8 +13,9 @@ WaitingQueue::ClientQueue& WaitingQueue::QueueOf(const Sequence& sequence) {
 }
 
 void WaitingQueue::Add(Sequence* sequence) {
-  Client& client = clients_[sequence->group.client];
-  if (client.num_sequences++ == 0) client.charged = last_charged_;
+  Account& account = accounts_[sequence->group.priority];
+  Client& client = account.clients[sequence->group.client];
+  if (client.num_sequences++ == 0) client.charged = account.virtual_time;
   QueueOf(*sequence).fresh.push_back(sequence);
 }
 
@@ -34,7 +35,7 @@ const WaitingQueue::Level::value_type* WaitingQueue::FrontQueue() const {
     double least = 0;
     for (const auto& queue : level) {
       if (IsPassedOver(priority, queue.first)) continue;
-      const double charged = clients_.at(queue.first).charged;
+      const double charged = accounts_.at(priority).clients.at(queue.first).charged;
       if (best != nullptr && charged >= least) continue;
       best = &queue;
       least = charged;
@@ -57,8 +58,9 @@ void WaitingQueue::PopFront(double expected_tokens) {
   Sequence* const sequence = Front();
   CHECK(sequence != nullptr);
   if (sequence->charged_tokens == 0) {
-    Client& client = clients_.at(sequence->group.client);
-    last_charged_ = client.charged;
+    Account& account = accounts_.at(sequence->group.priority);
+    Client& client = account.clients.at(sequence->group.client);
+    account.virtual_time = std::max(account.virtual_time, client.charged);
     sequence->charged_tokens = expected_tokens;
     client.charged += expected_tokens / sequence->group.client_weight;
   }
@@ -83,10 +85,14 @@ void WaitingQueue::TakeOut(Sequence* sequence) {
 }
 
 void WaitingQueue::Settle(const Sequence& sequence, double num_tokens) {
-  const auto client = clients_.find(sequence.group.client);
-  CHECK(client != clients_.end());
+  const auto account = accounts_.find(sequence.group.priority);
+  CHECK(account != accounts_.end());
+  auto& clients = account->second.clients;
+  const auto client = clients.find(sequence.group.client);
+  CHECK(client != clients.end());
   client->second.charged += (num_tokens - sequence.charged_tokens) / sequence.group.client_weight;
-  if (--client->second.num_sequences == 0) clients_.erase(client);
+  if (--client->second.num_sequences == 0) clients.erase(client);
+  if (clients.empty()) accounts_.erase(account);
 }
 
 }  // namespace moelight

@@ -58,6 +58,12 @@ class WaitingQueue {
     double charged = 0;         // tokens by weight
     int64_t num_sequences = 0;  // that wait or run
   };
+  // Of one priority. Apart, because a client's few interactive requests say nothing of its share of
+  // the batch.
+  struct Account {
+    absl::flat_hash_map<std::string, Client> clients;
+    double virtual_time = 0;  // the most that a client had been charged before it was served
+  };
   using Level = std::map<std::string, ClientQueue>;  // by client; none is empty
 
   // Where `sequence` is about to be added.
@@ -67,8 +73,7 @@ class WaitingQueue {
   void TakeOut(Sequence* sequence);
 
   std::map<int32_t, Level, std::greater<int32_t>> levels_;  // by priority
-  absl::flat_hash_map<std::string, Client> clients_;
-  double last_charged_ = 0;  // of the client that was served last, before it was
+  std::map<int32_t, Account> accounts_;                     // by priority; none is empty
   std::vector<std::pair<int32_t, std::string>> passed_over_;
   int64_t size_ = 0;
 };

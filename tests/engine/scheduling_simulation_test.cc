@@ -90,6 +90,27 @@ TEST(FairShareTest, NoClientFallsBehind) {
   }
 }
 
+// A bug once: who came right after an interactive request began at that client's small account and
+// shut the others out until it had caught up with all that they had ever had.
+TEST(FairShareTest, ATrickleOfInteractiveRequestsGivesNobodyAClaimOnThePast) {
+  for (const int64_t late_step : {401, 410, 419, 430}) {
+    std::vector<SimulatedRequest> requests;
+    AddRequests("flood", 1, 1000, 40, 0, &requests);
+    AddRequests("late", 1, 120, 40, late_step, &requests);
+    for (int64_t step = 0; step < 1200; step += 3) {
+      AddRequests("", 1, 1, 6, step, &requests);
+      requests.back().group.priority = kInteractivePriority;
+    }
+    const absl::StatusOr<SimulatedRun> run = Engine::Simulate(Options(16), requests);
+    ASSERT_TRUE(run.ok()) << run.status();
+    const auto late = run->end_steps.begin() + 1000;
+    const int64_t late_end = *std::max_element(late, late + 120);
+    const int64_t flood_meanwhile =
+        NumEndedBy(*run, 0, 1000, late_end) - NumEndedBy(*run, 0, 1000, late_step);
+    EXPECT_GE(flood_meanwhile, 120 - 2 * 16) << "from step " << late_step;
+  }
+}
+
 TEST(FairShareTest, HigherPriorityPassesAllThatWaits) {
   std::vector<SimulatedRequest> requests;
   AddRequests("a", 1, 400, 40, 0, &requests);
