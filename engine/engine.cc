@@ -212,8 +212,11 @@ class EngineImpl : public Engine {
   }
 
  private:
-  // One place in the queue of max_queued_requests; false if there is none.
-  bool EnterQueue();
+  // How full the queue may be for a request of the batch to enter it. The rest is for interactive
+  // ones, or the rows of a large job that wait for pages would leave them no place.
+  int64_t BatchQueueLimit() const { return max_queued_requests_ - max_queued_requests_ / 2; }
+  // One place in the queue; false if there is none.
+  bool EnterQueue(int32_t priority);
   void LeaveQueue();
   // On a tokenizer thread: passes the request on, or answers it if its prompt is bad.
   void OnPrepared(PreparedRequest request, absl::StatusOr<PreparedPrompt> prompt);
@@ -234,9 +237,13 @@ class EngineImpl : public Engine {
   std::optional<PromptPreparer> preparer_;
 };
 
-bool EngineImpl::EnterQueue() {
-  if (num_queued_.fetch_add(1) < max_queued_requests_) return true;
-  num_queued_.fetch_sub(1);
+bool EngineImpl::EnterQueue(int32_t priority) {
+  const int64_t limit = priority >= kInteractivePriority ? max_queued_requests_ : BatchQueueLimit();
+  // Never above the limit, not even for a moment: NotifyWhenRoom() would see a full queue.
+  int64_t num_queued = num_queued_.load();
+  while (num_queued < limit) {
+    if (num_queued_.compare_exchange_weak(num_queued, num_queued + 1)) return true;
+  }
   return false;
 }
 
@@ -258,9 +265,10 @@ uint64_t EngineImpl::DrawSeed() {
 absl::StatusOr<RequestId> EngineImpl::Submit(GenerateRequest request, TokenSink* sink) {
   if (stopping_) return absl::CancelledError("the engine is stopping");
   RETURN_IF_ERROR(ValidateSamplingParams(request.sampling, model_.vocab_size));
-  if (!EnterQueue()) {
+  if (!EnterQueue(request.group.priority)) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        max_queued_requests_, " requests are waiting, the limit (engine.max_queued_requests)"));
+        num_queued_.load(), " requests are waiting; the limit is ", max_queued_requests_, ", and ",
+        BatchQueueLimit(), " for rows of jobs (engine.max_queued_requests)"));
   }
   PreparedRequest prepared;
   prepared.id = next_id_.fetch_add(1);
@@ -332,7 +340,7 @@ void EngineImpl::NotifyWhenRoom(std::function<void()> ready) {
     room_waiter_ = std::move(ready);
   }
   // Room may have opened between the refused Submit and this call.
-  if (num_queued_.load() >= max_queued_requests_) return;
+  if (num_queued_.load() >= BatchQueueLimit()) return;
   std::function<void()> waiter;
   {
     MutexLock lock(&mutex_);

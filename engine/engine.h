@@ -76,7 +76,8 @@ struct EngineOptions {
   // Ends answers by chance after so many tokens on average, where end of sequence is not ignored:
   // random weights never would. Benchmarks with load_format dummy only; 0: off.
   int32_t dummy_mean_output_tokens = 0;
-  int32_t max_queued_requests = 1024;  // submitted and not yet running
+  // Submitted and not yet running; those below kInteractivePriority enter while it is half empty.
+  int32_t max_queued_requests = 1024;
   int32_t tokenizer_threads = 1;
 };
 
@@ -377,9 +378,9 @@ class Engine {
   // Text of one token, for logprobs; U+FFFD where it is only part of a character. Thread-safe.
   virtual std::string TokenText(TokenId token) const = 0;
 
-  // Thread-safe. A room in the queue has opened since a Submit returned ResourceExhausted: `ready`
-  // is called once, on an engine thread or within this call. At most one waiter: a later call
-  // replaces an earlier one.
+  // Thread-safe. A room in the queue has opened since a Submit of a row of a job, below
+  // kInteractivePriority, returned ResourceExhausted: `ready` is called once, on an engine thread
+  // or within this call. At most one waiter: a later call replaces an earlier one.
   virtual void NotifyWhenRoom(std::function<void()> ready) = 0;
 
   // Thread-safe. Records the tasks of the next `max_steps` steps; a trace that runs is replaced.

@@ -11,7 +11,8 @@
 namespace moelight {
 namespace {
 
-// Plans kept; one of 32 layers and 4 micro-batches is about 100 KiB.
+// Plans kept, all made anew when there are more; one of 32 layers and 4 micro-batches is about
+// 100 KiB.
 constexpr size_t kMaxPlans = 64;
 
 }  // namespace
@@ -46,9 +47,10 @@ absl::StatusOr<const ShapedPlan*> StepRunner::PlanFor(const Batch& batch) {
     shape.device_attention |= part.has_device_rows();
     shape.load_kv |= !batch.kv_loads(part).empty();
   }
-  std::unique_ptr<ShapedPlan>& plan =
-      plans_[{shape.num_micro_batches, shape.micro_batches_per_group, shape.host_attention,
-              shape.device_attention, shape.load_kv}];
+  const PlanKey key = {shape.num_micro_batches, shape.micro_batches_per_group,
+                       shape.host_attention, shape.device_attention, shape.load_kv};
+  if (plans_.size() >= kMaxPlans && plans_.find(key) == plans_.end()) plans_.clear();
+  std::unique_ptr<ShapedPlan>& plan = plans_[key];
   if (plan == nullptr) {
     shape.weights = weight_stream_;
     auto made = std::make_unique<ShapedPlan>();

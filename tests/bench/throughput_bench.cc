@@ -148,7 +148,7 @@ void RunWorkload(const char* name, bool fixed_length, int64_t num_rows, int32_t 
   options.model = absl::StrCat(MOELIGHT_SOURCE_DIR, "/deploy/demo/model");
   options.device = "cpu";
   options.max_running_sequences = batch;
-  options.max_queued_requests = static_cast<int32_t>(num_rows) + 1;
+  options.max_queued_requests = 2 * static_cast<int32_t>(num_rows);
   options.cpu_threads = threads;
   options.host_memory_bytes = int64_t{2} << 30;
   Recorder recorder(batch);

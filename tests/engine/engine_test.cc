@@ -302,6 +302,10 @@ TEST_P(EngineTest, AFullQueueRefusesAndTellsWhenThereIsRoom) {
   }
   EXPECT_EQ(refusal.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refusal.message()), HasSubstr("engine.max_queued_requests"));
+  // Rows of jobs leave room for it.
+  GenerateRequest interactive = Chat("What is 64 plus 27?");
+  interactive.group.priority = kInteractivePriority;
+  EXPECT_EQ(Run(interactive).choices[0].text, "91");
   std::promise<void> room;
   engine_->NotifyWhenRoom([&room]() { room.set_value(); });
   for (RequestId id : accepted) engine_->Cancel(id);
