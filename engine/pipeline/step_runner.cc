@@ -47,8 +47,8 @@ absl::StatusOr<const ShapedPlan*> StepRunner::PlanFor(const Batch& batch) {
     shape.device_attention |= part.has_device_rows();
     shape.load_kv |= !batch.kv_loads(part).empty();
   }
-  const PlanKey key = {shape.num_micro_batches, shape.micro_batches_per_group,
-                       shape.host_attention, shape.device_attention, shape.load_kv};
+  const PlanKey key = {shape.num_micro_batches, shape.micro_batches_per_group, shape.host_attention,
+                       shape.device_attention, shape.load_kv};
   if (plans_.size() >= kMaxPlans && plans_.find(key) == plans_.end()) plans_.clear();
   std::unique_ptr<ShapedPlan>& plan = plans_[key];
   if (plan == nullptr) {
