@@ -140,6 +140,7 @@ SchedulerOptions MakeSchedulerOptions(const EngineOptions& options, const Engine
   // Beside a GPU that waits for weights, prompts cost next to nothing; where all is computed on the
   // CPU, every token costs the same.
   scheduler.max_recompute_share = has_gpu ? kGpuRecomputeShare : kCpuRecomputeShare;
+  scheduler.pace_starts = has_gpu && scheduler.mix_prompts && !scheduler.reserve_pages;
   scheduler.expected_output_tokens = options.workload.num_output_tokens;
   return scheduler;
 }

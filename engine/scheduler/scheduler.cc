@@ -1,6 +1,7 @@
 #include "engine/scheduler/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <absl/strings/str_cat.h>
 
@@ -9,18 +10,16 @@
 namespace moelight {
 namespace {
 
-// Steps that kNow looks ahead: with fewer, sequences are put back that have just been admitted;
-// with more, pages stand empty that younger ones would use (simulated: 0 to 8 cost no sequences, 32
-// two in a hundred; at 8 none is put back more than three times).
-constexpr int32_t kNowSteps = 8;
-// kExpected looks this far at most: beyond, estimates of length mean nothing.
-constexpr int32_t kExpectedSteps = 1024;
 // Without mixed steps, prompts are computed once this share of the sequences has ended: each such
 // step costs a whole pass in which no answer grows.
 constexpr double kPromptStepShare = 0.125;
 // Of a prompt, when others are in the step: each piece has the pages before it read again.
 constexpr int32_t kMinPieceTokens = 64;
 
+// Those for which it is less are put back first.
+std::pair<int32_t, bool> KeptFor(const Sequence& sequence) {
+  return {sequence.group.priority, !sequence.is_ahead};
+}
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options, KvCache& kv_cache)
@@ -28,6 +27,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, KvCache& kv_cache)
       kv_cache_(kv_cache),
       prefixes_(kv_cache),
       jobs_(prefixes_, options.share_prefixes, options.expected_output_tokens),
+      pace_(kv_cache, options.max_running_sequences),
       forecast_(kv_cache) {
   CHECK_GT(options.max_running_sequences, 0);
   CHECK_GE(options.max_step_tokens, options.max_running_sequences);
@@ -69,6 +69,7 @@ void Scheduler::ReleasePages(Sequence* sequence) {
   prefixes_.EndPending(sequence->pending);
   sequence->pending = PrefixIndex::kNone;
   kv_cache_.Release(&sequence->block_table);
+  if (std::exchange(sequence->is_ahead, false)) --num_ahead_;
   sequence->num_cached_tokens = 0;
   sequence->num_step_tokens = 0;
   sequence->num_shared_pages = 0;
@@ -79,12 +80,14 @@ void Scheduler::NextBatch(Batch* batch) {
   num_prompt_pages_ = 0;
   admitted_.clear();
   waiting_.EndRound();
+  if (options_.pace_starts) pace_.BeginStep(running_);
   for (Sequence* sequence : running_) sequence->num_step_tokens = 0;
   const bool prompts_only = !options_.mix_prompts && IsPromptStep();
   if (!prompts_only) Decode();
   if (options_.mix_prompts || prompts_only) {
     AdmitInteractive();
     ContinuePrompts();
+    if (options_.pace_starts) AdmitAtPace();
     AdmitWaiting();
     if (prompts_only) {
       num_after_prompts_ = num_running();
@@ -139,7 +142,7 @@ bool Scheduler::GrowOrPreempt(Sequence* sequence, int32_t num_tokens) {
 Sequence* Scheduler::Youngest() const {
   Sequence* youngest = nullptr;
   for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
-    if (youngest == nullptr || (*it)->group.priority < youngest->group.priority) youngest = *it;
+    if (youngest == nullptr || KeptFor(**it) < KeptFor(*youngest)) youngest = *it;
   }
   return youngest;
 }
@@ -147,8 +150,11 @@ Sequence* Scheduler::Youngest() const {
 void Scheduler::Preempt(Sequence* sequence) {
   ++counters_.num_preempted;
   // Shared pages stay for whoever needs them next.
-  counters_.num_lost_tokens +=
-      sequence->num_cached_tokens - sequence->num_shared_pages * kv_cache_.page_tokens();
+  // What one loses that runs ahead does not count: it does so once.
+  if (!sequence->is_ahead) {
+    counters_.num_lost_tokens +=
+        sequence->num_cached_tokens - sequence->num_shared_pages * kv_cache_.page_tokens();
+  }
   num_step_tokens_ -= sequence->num_step_tokens;
   running_.erase(std::find(running_.begin(), running_.end(), sequence));
   ReleasePages(sequence);
@@ -183,119 +189,6 @@ void Scheduler::ContinuePrompts() {
     num_prompt_pages_ += kv_cache_.PagesFor(num_tokens);
     Give(sequence, chunk);
   }
-}
-
-Scheduler::Admission Scheduler::CurrentAdmission() const {
-  if (options_.reserve_pages) return Admission::kReserved;
-  // What was lost so far, in terms of what may be: a cache full of tokens in advance.
-  const double allowed = options_.max_recompute_share *
-                         static_cast<double>(counters_.num_computed_tokens +
-                                             kv_cache_.num_pages() * kv_cache_.page_tokens());
-  const double lost = static_cast<double>(counters_.num_lost_tokens);
-  if (lost <= allowed) return Admission::kNow;
-  return lost <= 2 * allowed ? Admission::kExpected : Admission::kReserved;
-}
-
-void Scheduler::AdmitInteractive() {
-  while (true) {
-    Sequence* const sequence = waiting_.Front();
-    if (sequence == nullptr || sequence->group.priority < kInteractivePriority) return;
-    PrepareAdmission();
-    const Outcome outcome = AdmitFront(sequence);
-    if (outcome == Outcome::kNext) continue;
-    // The next step has room again; nobody needs to leave for it.
-    if (outcome == Outcome::kStepIsFull) return;
-    Sequence* const youngest = running_.empty() ? nullptr : Youngest();
-    if (youngest == nullptr || youngest->group.priority >= sequence->group.priority) return;
-    Preempt(youngest);
-  }
-}
-
-void Scheduler::AdmitWaiting() {
-  if (waiting_.empty()) return;
-  PrepareAdmission();
-  while (Sequence* sequence = waiting_.Front()) {
-    // What waits in front is not overtaken, or large requests would starve.
-    if (AdmitFront(sequence) != Outcome::kNext) break;
-  }
-}
-
-void Scheduler::PrepareAdmission() {
-  admission_ = CurrentAdmission();
-  if (admission_ == Admission::kReserved) {
-    num_reserved_pages_ = 0;
-    for (const Sequence* sequence : running_) {
-      num_reserved_pages_ += kv_cache_.PagesFor(sequence->max_tokens_total) -
-                             static_cast<int64_t>(sequence->block_table.size());
-    }
-    return;
-  }
-  forecast_.Begin(admission_ == Admission::kNow ? kNowSteps : kExpectedSteps);
-  for (const Sequence* sequence : running_) forecast_.Add(*sequence, sequence->job->lengths);
-}
-
-Scheduler::Outcome Scheduler::AdmitFront(Sequence* sequence) {
-  if (num_running() >= options_.max_running_sequences) return Outcome::kNoRoom;
-  PrefixIndex::Match match;
-  if (sequence->job->root != PrefixIndex::kNone) {
-    match = prefixes_.Find(sequence->job->root, SharedPart(*sequence));
-    if (match.next_is_computed) {
-      waiting_.PassOver(*sequence);
-      return Outcome::kNext;
-    }
-  }
-  const int32_t num_known_tokens = match.num_pages * kv_cache_.page_tokens();
-  const int32_t chunk = NextChunk(*sequence, num_known_tokens);
-  if (chunk == 0) return Outcome::kStepIsFull;
-  const int64_t num_free_pages = kv_cache_.num_free_pages();
-  prefixes_.Share(match, &sequence->block_table);
-  sequence->num_shared_pages = match.num_pages;
-  const int64_t num_taken_pages = num_free_pages - kv_cache_.num_free_pages();
-  if (!HasPagesFor(*sequence, num_taken_pages) ||
-      !kv_cache_.Grow(num_known_tokens + chunk, &sequence->block_table)) {
-    kv_cache_.Release(&sequence->block_table);
-    sequence->num_shared_pages = 0;
-    return Outcome::kNoRoom;
-  }
-  num_prompt_pages_ += kv_cache_.PagesFor(num_known_tokens + chunk);
-  sequence->num_cached_tokens = num_known_tokens;
-  sequence->prefix = match.node;
-  sequence->num_indexed_pages = match.num_pages;
-  num_reserved_pages_ += kv_cache_.PagesFor(sequence->max_tokens_total) -
-                         static_cast<int64_t>(sequence->block_table.size());
-  Give(sequence, chunk);
-  Enter(sequence);
-  return Outcome::kNext;
-}
-
-bool Scheduler::HasPagesFor(const Sequence& sequence, int64_t num_taken_pages) {
-  if (admission_ != Admission::kReserved) {
-    return forecast_.TryAdd(sequence, sequence.job->lengths,
-                            kv_cache_.num_pages() - num_taken_pages);
-  }
-  const int64_t num_needed = kv_cache_.PagesFor(sequence.max_tokens_total) -
-                             static_cast<int64_t>(sequence.block_table.size());
-  return num_needed <= kv_cache_.num_free_pages() - num_reserved_pages_;
-}
-
-void Scheduler::Enter(Sequence* sequence) {
-  const int32_t max_output_tokens = sequence->max_tokens_total - sequence->num_prompt_tokens;
-  waiting_.PopFront(sequence->num_prompt_tokens - sequence->num_cached_tokens +
-                    (sequence->ends_at_max
-                         ? max_output_tokens
-                         : sequence->job->lengths.ExpectedTokens(max_output_tokens)));
-  const bool is_new = sequence->rank == 0;
-  if (is_new) {
-    sequence->rank = next_rank_++;
-    sequence->num_shared_tokens = sequence->num_cached_tokens;
-    counters_.num_shared_tokens += sequence->num_shared_tokens;
-    admitted_.push_back(sequence);
-  }
-  const auto place =
-      std::upper_bound(running_.begin(), running_.end(), sequence,
-                       [](const Sequence* a, const Sequence* b) { return a->rank < b->rank; });
-  running_.insert(place, sequence);
-  if (sequence->job->root != PrefixIndex::kNone) AnnounceNextPage(sequence);
 }
 
 absl::Span<const int32_t> Scheduler::SharedPart(const Sequence& sequence) const {

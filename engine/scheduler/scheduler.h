@@ -29,6 +29,7 @@
 #include "engine/scheduler/job_table.h"
 #include "engine/scheduler/page_forecast.h"
 #include "engine/scheduler/sequence.h"
+#include "engine/scheduler/start_pace.h"
 #include "engine/scheduler/waiting_queue.h"
 
 namespace moelight {
@@ -41,6 +42,9 @@ struct SchedulerOptions {
   int64_t max_prompt_pages = int64_t{1} << 40;
   bool mix_prompts = true;     // prompts beside decode tokens; if not, in steps of their own
   bool reserve_pages = false;  // for the longest length, at admission
+  // Answers of one length start at the pace of StartPace. With mixed prompts and pages that are not
+  // reserved; who runs ahead of it and is put back is computed again, once.
+  bool pace_starts = false;
   bool share_prefixes = true;
   // Of all tokens computed, how many may be computed again because pages ran out.
   double max_recompute_share = 0.05;
@@ -95,6 +99,8 @@ class Scheduler {
   void Decode();
   void AdmitInteractive();
   void ContinuePrompts();
+  // Starts new sequences at their pace where others that run ahead of it have the pages.
+  void AdmitAtPace();
   void AdmitWaiting();
   bool IsPromptStep() const;
 
@@ -113,8 +119,10 @@ class Scheduler {
   // Grows the table for `num_tokens`, putting younger sequences back as needed; false if it is the
   // youngest itself.
   bool GrowOrPreempt(Sequence* sequence, int32_t num_tokens);
-  // Who is put back first: of the lowest priority, the youngest.
+  // Who is put back first: of the lowest priority, the youngest that runs ahead of its pace, or
+  // else the youngest.
   Sequence* Youngest() const;
+  bool IsPaced(const Sequence& sequence) const;
   void Preempt(Sequence* sequence);
   void ReleasePages(Sequence* sequence);
 
@@ -129,6 +137,7 @@ class Scheduler {
   JobTable jobs_;
   WaitingQueue waiting_;
   std::vector<Sequence*> running_;  // by rank: the oldest first
+  int64_t num_ahead_ = 0;           // of those, that run ahead of their pace
   int64_t next_rank_ = 1;
   SchedulerCounters counters_;
   // Without mixed steps: sequences that ran after the last step of prompts, and whether that was
@@ -136,10 +145,13 @@ class Scheduler {
   int64_t num_after_prompts_ = 0;
   bool fills_prompt_steps_ = false;
 
+  StartPace pace_;
+
   // Of the step in the making:
   int32_t num_step_tokens_ = 0;
   int64_t num_prompt_pages_ = 0;
   Admission admission_ = Admission::kNow;
+  bool takes_pages_ahead_ = false;  // what is admitted now gets those of sequences that run ahead
   int64_t num_reserved_pages_ = 0;  // with kReserved: what running ones may still take
   PageForecast forecast_;
   std::vector<Sequence*> admitted_;

@@ -22,6 +22,7 @@ void WaitingQueue::Add(Sequence* sequence) {
 void WaitingQueue::PutBack(Sequence* sequence) {
   CHECK_GT(sequence->rank, 0);
   QueueOf(*sequence).put_back.emplace(sequence->rank, sequence);
+  ++num_put_back_;
 }
 
 bool WaitingQueue::IsPassedOver(int32_t priority, const std::string& client) const {
@@ -47,7 +48,7 @@ const WaitingQueue::Level::value_type* WaitingQueue::FrontQueue() const {
 
 Sequence* WaitingQueue::Front() const {
   const auto* const queue = FrontQueue();
-  return queue == nullptr ? nullptr : queue->second.front();
+  return queue == nullptr ? nullptr : queue->second.front(prefer_new_);
 }
 
 void WaitingQueue::PassOver(const Sequence& front) {
@@ -72,7 +73,9 @@ void WaitingQueue::TakeOut(Sequence* sequence) {
   CHECK(level != levels_.end());
   const auto queue = level->second.find(sequence->group.client);
   CHECK(queue != level->second.end());
-  if (queue->second.put_back.erase(sequence->rank) == 0) {
+  if (queue->second.put_back.erase(sequence->rank) > 0) {
+    --num_put_back_;
+  } else {
     std::deque<Sequence*>& fresh = queue->second.fresh;
     const auto place = std::find(fresh.begin(), fresh.end(), sequence);
     CHECK(place != fresh.end());

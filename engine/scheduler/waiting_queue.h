@@ -32,6 +32,8 @@ class WaitingQueue {
   void Add(Sequence* sequence);
   // One that was admitted before, in front of its client's new ones.
   void PutBack(Sequence* sequence);
+  // From now on a client's new ones go before those put back, or after them as at the start.
+  void PreferNew(bool prefer_new) { prefer_new_ = prefer_new; }
   // Who is next, among those that are not passed over; null: none.
   Sequence* Front() const;
   // The front sequence's client is not looked at any more, in its priority, until EndRound().
@@ -46,13 +48,17 @@ class WaitingQueue {
 
   int64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
+  int64_t num_put_back() const { return num_put_back_; }
 
  private:
   struct ClientQueue {
     std::map<int64_t, Sequence*> put_back;  // by rank
     std::deque<Sequence*> fresh;
     bool empty() const { return put_back.empty() && fresh.empty(); }
-    Sequence* front() const { return put_back.empty() ? fresh.front() : put_back.begin()->second; }
+    Sequence* front(bool prefer_new) const {
+      const bool is_new = put_back.empty() || (prefer_new && !fresh.empty());
+      return is_new ? fresh.front() : put_back.begin()->second;
+    }
   };
   struct Client {
     double charged = 0;         // tokens by weight
@@ -75,6 +81,8 @@ class WaitingQueue {
   std::map<int32_t, Level, std::greater<int32_t>> levels_;  // by priority
   std::map<int32_t, Account> accounts_;                     // by priority; none is empty
   std::vector<std::pair<int32_t, std::string>> passed_over_;
+  bool prefer_new_ = false;
+  int64_t num_put_back_ = 0;
   int64_t size_ = 0;
 };
 

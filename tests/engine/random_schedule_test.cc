@@ -222,6 +222,7 @@ TEST_F(RandomScheduleTest, ChangesNoAnswerAndLosesNoPage) {
     options.reserve_pages = random() % 5 == 0;
     options.share_prefixes = random() % 4 != 0;
     options.max_recompute_share = 0.01 * (random() % 100);
+    options.pace_starts = options.mix_prompts && !options.reserve_pages && random() % 2 == 0;
     options.expected_output_tokens = 1 + static_cast<int32_t>(random() % 30);
     KvCacheOptions cache = plan_.kv_cache;
     cache.page_tokens = 1 + static_cast<int32_t>(random() % 9);
