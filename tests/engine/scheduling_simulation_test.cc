@@ -175,6 +175,37 @@ TEST(PagesTest, StaggeringKeepsMoreSequencesThanReservations) {
             0.3 * (paged->num_generated_tokens + paged->num_prompt_tokens));
 }
 
+// They start together, and would end together wave after wave.
+TEST(PagesTest, StayInUseWhenAnswersAreOfOneLength) {
+  std::vector<SimulatedRequest> requests;
+  AddRequests("", 1, 6000, 64, 0, &requests);
+  EngineOptions options = Options(2000);
+  options.gpu_memory_bytes = 5 * kGiB;
+  options.host_memory_bytes = int64_t{6100} << 20;
+  const absl::StatusOr<SimulatedRun> run = Engine::Simulate(options, requests);
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_LT(run->peak_sequences, 2000) << "pages are to be the limit";
+  double used = 0;
+  double least = 1;
+  int64_t num_steps = 0;
+  int64_t num_generated = 0;
+  for (const SimulatedStep& step : run->steps) {
+    num_generated += step.num_generated_tokens;
+    // After the ramp, and before the last rows have been admitted.
+    if (num_generated < run->num_generated_tokens / 6) continue;
+    if (num_generated > run->num_generated_tokens * 6 / 10) break;
+    const double share =
+        static_cast<double>(step.num_kv_pages_used) / static_cast<double>(run->num_kv_pages);
+    used += share;
+    least = std::min(least, share);
+    ++num_steps;
+  }
+  ASSERT_GT(num_steps, 50);
+  EXPECT_GE(used / static_cast<double>(num_steps), 0.95);
+  EXPECT_GE(least, 0.8);
+  EXPECT_LE(run->num_recomputed_tokens, (run->num_generated_tokens + run->num_prompt_tokens) / 5);
+}
+
 TEST(SharedPrefixTest, IsComputedOnceForTheWholeJob) {
   std::vector<SimulatedRequest> requests;
   AddRequests("", 1, 500, 8, 0, &requests);
