@@ -70,6 +70,7 @@ void Scheduler::ReleasePages(Sequence* sequence) {
   sequence->pending = PrefixIndex::kNone;
   kv_cache_.Release(&sequence->block_table);
   if (std::exchange(sequence->is_ahead, false)) --num_ahead_;
+  if (std::exchange(sequence->is_at_pace, false)) pace_.Stopped(*sequence);
   sequence->num_cached_tokens = 0;
   sequence->num_step_tokens = 0;
   sequence->num_shared_pages = 0;
@@ -93,11 +94,20 @@ void Scheduler::NextBatch(Batch* batch) {
       num_after_prompts_ = num_running();
       fills_prompt_steps_ = num_step_tokens_ > options_.max_step_tokens - kMinPieceTokens;
     }
-    if (num_step_tokens_ == 0) Decode();
+    if (num_step_tokens_ == 0) FillEmptyStep();
   }
   batch->Clear();
   for (Sequence* sequence : running_) {
     if (sequence->num_step_tokens > 0) batch->Add(sequence);
+  }
+}
+
+void Scheduler::FillEmptyStep() {
+  Decode();
+  // Who had the whole step may have been put back for one that then found no pages.
+  if (num_step_tokens_ == 0 && options_.mix_prompts) {
+    num_prompt_pages_ = 0;
+    ContinuePrompts();
   }
 }
 
@@ -149,8 +159,8 @@ Sequence* Scheduler::Youngest() const {
 
 void Scheduler::Preempt(Sequence* sequence) {
   ++counters_.num_preempted;
-  // Shared pages stay for whoever needs them next.
-  // What one loses that runs ahead does not count: it does so once.
+  // Shared pages stay for whoever needs them next. One that runs ahead does so once, and that does
+  // not count.
   if (!sequence->is_ahead) {
     counters_.num_lost_tokens +=
         sequence->num_cached_tokens - sequence->num_shared_pages * kv_cache_.page_tokens();

@@ -54,7 +54,8 @@ struct SchedulerOptions {
 // What happened since the start.
 struct SchedulerCounters {
   int64_t num_preempted = 0;
-  int64_t num_lost_tokens = 0;        // that preempted sequences had in the cache
+  // That preempted sequences had in the cache, but for those that ran ahead of their pace.
+  int64_t num_lost_tokens = 0;
   int64_t num_computed_tokens = 0;    // prompt and decode tokens
   int64_t num_recomputed_tokens = 0;  // of those, computed before
   int64_t num_shared_tokens = 0;      // of prompts, found in the cache
@@ -99,9 +100,11 @@ class Scheduler {
   void Decode();
   void AdmitInteractive();
   void ContinuePrompts();
-  // Starts new sequences at their pace where others that run ahead of it have the pages.
+  // While many run ahead of their pace, puts them back for new ones at theirs.
   void AdmitAtPace();
   void AdmitWaiting();
+  // If nobody has been given anything: a batch is never empty while there are sequences.
+  void FillEmptyStep();
   bool IsPromptStep() const;
 
   // Tokens of a prompt that the step still has room for; 0: none.
@@ -123,6 +126,8 @@ class Scheduler {
   // else the youngest.
   Sequence* Youngest() const;
   bool IsPaced(const Sequence& sequence) const;
+  // Whether there are pages for its first chunk once all that run ahead have been put back.
+  bool CanTakePagesFor(const Sequence& sequence) const;
   void Preempt(Sequence* sequence);
   void ReleasePages(Sequence* sequence);
 

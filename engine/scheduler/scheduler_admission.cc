@@ -49,37 +49,40 @@ bool Scheduler::IsPaced(const Sequence& sequence) const {
 }
 
 void Scheduler::AdmitAtPace() {
-  // While many run ahead, those of them that were put back would end together with the rest.
-  waiting_.PreferNew(pace_.pays() && static_cast<double>(num_ahead_) >
-                                         kManyAhead * static_cast<double>(num_running()));
+  // When few are left that run ahead, they may end as they are.
+  if (static_cast<double>(num_ahead_) <= kManyAhead * static_cast<double>(num_running())) return;
   admission_ = CurrentAdmission();
+  // Those put back now would end together with the rest that runs ahead.
+  waiting_.PreferNew(true);
   takes_pages_ahead_ = true;
   while (num_ahead_ > 0 && pace_.has_room()) {
     Sequence* const sequence = waiting_.Front();
     if (sequence == nullptr || sequence->rank != 0 || !IsPaced(*sequence)) break;
+    Sequence* const youngest = Youngest();
+    if (!youngest->is_ahead || youngest->group.priority > sequence->group.priority) break;
     const Outcome outcome = AdmitFront(sequence);
     if (outcome == Outcome::kNext) continue;
-    Sequence* const youngest = Youngest();
-    const bool may_take = outcome == Outcome::kNoRoom && youngest->is_ahead &&
-                          youngest->group.priority <= sequence->group.priority;
-    if (!may_take) break;
+    if (outcome == Outcome::kStepIsFull || !CanTakePagesFor(*sequence)) break;
     Preempt(youngest);
   }
   takes_pages_ahead_ = false;
+  waiting_.PreferNew(false);
+}
+
+bool Scheduler::CanTakePagesFor(const Sequence& sequence) const {
+  const int32_t chunk = NextChunk(sequence, 0);
+  int64_t num_pages = kv_cache_.num_free_pages();
+  for (const Sequence* ahead : running_) {
+    if (!ahead->is_ahead || ahead->group.priority > sequence.group.priority) continue;
+    num_pages += static_cast<int64_t>(ahead->block_table.size()) - ahead->num_shared_pages;
+  }
+  return chunk > 0 && kv_cache_.PagesFor(chunk) <= num_pages;
 }
 
 void Scheduler::AdmitWaiting() {
   if (waiting_.empty()) return;
   PrepareAdmission();
-  const int32_t priority = waiting_.Front()->group.priority;
   while (Sequence* sequence = waiting_.Front()) {
-    // New ones run ahead of their pace only where none waits that has done so.
-    const bool would_be_ahead = sequence->rank == 0 && !pace_.has_room() && IsPaced(*sequence);
-    if (would_be_ahead && waiting_.num_put_back() > 0 && !running_.empty()) {
-      if (sequence->group.priority < priority) break;
-      waiting_.PassOver(*sequence);
-      continue;
-    }
     // What waits in front is not overtaken, or large requests would starve.
     if (AdmitFront(sequence) != Outcome::kNext) break;
   }
@@ -147,11 +150,9 @@ bool Scheduler::HasPagesFor(const Sequence& sequence, int64_t num_taken_pages) {
 void Scheduler::Enter(Sequence* sequence) {
   if (IsPaced(*sequence)) {
     sequence->is_ahead = sequence->rank == 0 && !pace_.has_room();
-    if (sequence->is_ahead) {
-      ++num_ahead_;
-    } else {
-      pace_.Started(*sequence);
-    }
+    sequence->is_at_pace = !sequence->is_ahead;
+    if (sequence->is_ahead) ++num_ahead_;
+    if (sequence->is_at_pace) pace_.Started(*sequence);
   }
   const int32_t max_output_tokens = sequence->max_tokens_total - sequence->num_prompt_tokens;
   waiting_.PopFront(sequence->num_prompt_tokens - sequence->num_cached_tokens +

@@ -30,6 +30,7 @@ struct Sequence {
   int32_t num_shared_pages = 0;     // first pages of the block table, found in the cache
   int64_t rank = 0;                 // order of first admission; 0: never admitted
   bool is_ahead = false;            // runs ahead of its pace: the first to be put back
+  bool is_at_pace = false;          // runs, and counts for it
   double charged_tokens = 0;        // what its client was charged for it
   Job* job = nullptr;               // what it has in common with others
   // Of its prompt's pages: those in the index, the last of them (none: no more are added), and the

@@ -17,6 +17,10 @@ bool EndsAtLimit(const Sequence& sequence) {
          sequence.job->lengths.Survival(0, max_output_tokens) >= kMinShareAtLimit;
 }
 
+double StepsLeft(const Sequence& sequence) {
+  return sequence.max_tokens_total - sequence.num_tokens();
+}
+
 }  // namespace
 
 double StartPace::MeanPages(const Sequence& sequence, int32_t num_tokens) const {
@@ -27,6 +31,7 @@ double StartPace::MeanPages(const Sequence& sequence, int32_t num_tokens) const 
 void StartPace::BeginStep(absl::Span<Sequence* const> running) {
   const double num_pages = static_cast<double>(kv_cache_.num_pages());
   const double num_places = max_running_sequences_;
+  if (running.empty()) num_page_steps_ = num_place_steps_ = 0;
   num_page_steps_ = std::min(num_page_steps_ + num_pages, num_pages);
   num_place_steps_ = std::min(num_place_steps_ + num_places, num_places);
   double at_end = 0;
@@ -39,16 +44,21 @@ void StartPace::BeginStep(absl::Span<Sequence* const> running) {
     in_the_mean += MeanPages(*sequence, sequence->num_prompt_tokens);
     ++num_sequences;
   }
+  if (running.empty()) return;
   const double at_places = static_cast<double>(num_sequences) * num_pages / num_places;
-  pays_ = at_end >= kMinGain * std::max(in_the_mean, at_places);
+  pays_ = num_sequences > 0 && at_end >= kMinGain * std::max(in_the_mean, at_places);
 }
 
 bool StartPace::AppliesTo(const Sequence& sequence) const { return pays_ && EndsAtLimit(sequence); }
 
 void StartPace::Started(const Sequence& sequence) {
-  const double num_steps = sequence.max_tokens_total - sequence.num_tokens();
-  num_page_steps_ -= num_steps * MeanPages(sequence, sequence.num_tokens());
-  num_place_steps_ -= num_steps;
+  num_page_steps_ -= StepsLeft(sequence) * MeanPages(sequence, sequence.num_tokens());
+  num_place_steps_ -= StepsLeft(sequence);
+}
+
+void StartPace::Stopped(const Sequence& sequence) {
+  num_page_steps_ += StepsLeft(sequence) * MeanPages(sequence, sequence.num_tokens());
+  num_place_steps_ += StepsLeft(sequence);
 }
 
 }  // namespace moelight

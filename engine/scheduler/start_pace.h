@@ -3,7 +3,7 @@
 // Answers that start together and get equally long end together, and then the cache stands half
 // empty until the prompts of the next ones have been computed, wave after wave. Started at the pace
 // at which the full cache ends them, they are of all ages at any time: the mean context, not the
-// longest, decides how many run, and none has to be put back.
+// longest, decides how many run.
 //
 // Threads: engine thread. Does not allocate. No errors.
 #ifndef MOELIGHT_ENGINE_SCHEDULER_START_PACE_H_
@@ -34,6 +34,8 @@ class StartPace {
   bool has_room() const { return num_page_steps_ > 0 && num_place_steps_ > 0; }
   // `sequence` starts, or goes on after it was put back.
   void Started(const Sequence& sequence);
+  // It has ended, or is put back: gives back what it does not use.
+  void Stopped(const Sequence& sequence);
 
  private:
   // Of its own, from `num_tokens` to its end, with the last page half full.

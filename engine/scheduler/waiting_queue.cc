@@ -22,7 +22,6 @@ void WaitingQueue::Add(Sequence* sequence) {
 void WaitingQueue::PutBack(Sequence* sequence) {
   CHECK_GT(sequence->rank, 0);
   QueueOf(*sequence).put_back.emplace(sequence->rank, sequence);
-  ++num_put_back_;
 }
 
 bool WaitingQueue::IsPassedOver(int32_t priority, const std::string& client) const {
@@ -73,9 +72,7 @@ void WaitingQueue::TakeOut(Sequence* sequence) {
   CHECK(level != levels_.end());
   const auto queue = level->second.find(sequence->group.client);
   CHECK(queue != level->second.end());
-  if (queue->second.put_back.erase(sequence->rank) > 0) {
-    --num_put_back_;
-  } else {
+  if (queue->second.put_back.erase(sequence->rank) == 0) {
     std::deque<Sequence*>& fresh = queue->second.fresh;
     const auto place = std::find(fresh.begin(), fresh.end(), sequence);
     CHECK(place != fresh.end());

@@ -4,9 +4,9 @@
 // its weight so far (start-time fair queueing; Goyal, Vin and Cheng 1996): a client is charged for
 // a sequence when it is admitted, by what is expected of it, and what was expected wrongly is
 // settled at its end. A client that was idle starts where the others stand; it has no claim on the
-// past. Within a client those that were put back first, in the order of their first admission, then
-// first come, first served. So a client that waits is passed by others for no more than one
-// sequence each per sequence of its own, at equal weights and lengths.
+// past. Within a client those that were put back first, in the order of their first admission (but
+// see PreferNew), then first come, first served. So a client that waits is passed by others for no
+// more than one sequence each per sequence of its own, at equal weights and lengths.
 //
 // Threads: engine thread. Borrows the sequences. No errors.
 #ifndef MOELIGHT_ENGINE_SCHEDULER_WAITING_QUEUE_H_
@@ -32,7 +32,7 @@ class WaitingQueue {
   void Add(Sequence* sequence);
   // One that was admitted before, in front of its client's new ones.
   void PutBack(Sequence* sequence);
-  // From now on a client's new ones go before those put back, or after them as at the start.
+  // From now on a client's new ones go before those put back; or, as at the start, after them.
   void PreferNew(bool prefer_new) { prefer_new_ = prefer_new; }
   // Who is next, among those that are not passed over; null: none.
   Sequence* Front() const;
@@ -48,7 +48,6 @@ class WaitingQueue {
 
   int64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
-  int64_t num_put_back() const { return num_put_back_; }
 
  private:
   struct ClientQueue {
@@ -82,7 +81,6 @@ class WaitingQueue {
   std::map<int32_t, Account> accounts_;                     // by priority; none is empty
   std::vector<std::pair<int32_t, std::string>> passed_over_;
   bool prefer_new_ = false;
-  int64_t num_put_back_ = 0;
   int64_t size_ = 0;
 };
 

@@ -1,5 +1,5 @@
-// Goal: answers of one length come to be of all ages, so that the cache stays full; who runs ahead
-// for it is put back once at most, and nobody waits for good.
+// Goal: answers of one length come to be of all ages, so that the cache stays full, and nobody
+// waits for good.
 #include "engine/scheduler/start_pace.h"
 
 #include <algorithm>
@@ -40,10 +40,11 @@ TEST(StartPaceTest, GivesOutTheWholeCacheOverTheLengthOfAnAnswer) {
   // In the mean of its life a sequence has 12 tokens, and so 3.5 pages: 100 of them fill 350 pages.
   const std::unique_ptr<KvCache> cache = MakeCache(350);
   StartPace pace(*cache, 1000);
-  const Sequence sequence = MakeSequence(kNumPrompt, kNumOutput);
+  Sequence sequence = MakeSequence(kNumPrompt, kNumOutput);
+  Sequence* const running = &sequence;
   int num_started = 0;
   for (int32_t step = 0; step < kNumOutput; ++step) {
-    pace.BeginStep({});
+    pace.BeginStep({&running, 1});
     for (; pace.has_room(); ++num_started) pace.Started(sequence);
   }
   EXPECT_GE(num_started, 100);
@@ -53,9 +54,10 @@ TEST(StartPaceTest, GivesOutTheWholeCacheOverTheLengthOfAnAnswer) {
 TEST(StartPaceTest, PlacesAreALimitToo) {
   const std::unique_ptr<KvCache> cache = MakeCache(350);
   StartPace pace(*cache, 32);
-  const Sequence sequence = MakeSequence(kNumPrompt, kNumOutput);
+  Sequence sequence = MakeSequence(kNumPrompt, kNumOutput);
+  Sequence* const running = &sequence;
   for (int32_t step = 0; step < 10; ++step) {
-    pace.BeginStep({});
+    pace.BeginStep({&running, 1});
     int num_started = 0;
     for (; pace.has_room(); ++num_started) pace.Started(sequence);
     EXPECT_EQ(num_started, 2) << "step " << step;
@@ -65,11 +67,23 @@ TEST(StartPaceTest, PlacesAreALimitToo) {
 TEST(StartPaceTest, WhatWasNotStartedIsNotSavedUp) {
   const std::unique_ptr<KvCache> cache = MakeCache(350);
   StartPace pace(*cache, 32);
-  const Sequence sequence = MakeSequence(kNumPrompt, kNumOutput);
-  for (int32_t step = 0; step < 100; ++step) pace.BeginStep({});
+  Sequence sequence = MakeSequence(kNumPrompt, kNumOutput);
+  Sequence* const running = &sequence;
+  for (int32_t step = 0; step < 100; ++step) pace.BeginStep({&running, 1});
   int num_started = 0;
   for (; pace.has_room(); ++num_started) pace.Started(sequence);
   EXPECT_EQ(num_started, 2);
+}
+
+TEST(StartPaceTest, WhatIsNotUsedIsGivenBack) {
+  const std::unique_ptr<KvCache> cache = MakeCache(350);
+  StartPace pace(*cache, 1000);
+  const Sequence sequence = MakeSequence(kNumPrompt, 300);
+  pace.BeginStep({});
+  pace.Started(sequence);
+  EXPECT_FALSE(pace.has_room());
+  pace.Stopped(sequence);
+  EXPECT_TRUE(pace.has_room());
 }
 
 TEST(StartPaceTest, PaysWhereManyMoreRunInTheMeanThanAtTheirEnds) {
@@ -119,9 +133,14 @@ class PacedJob {
   }
   ~PacedJob() { Finish(); }
 
-  void Add() {
-    rows_.push_back({MakeSequence(kNumPrompt, kNumOutput)});
+  void Add(const RequestGroup& group = {}, int32_t num_prompt = kNumPrompt) {
+    rows_.push_back({MakeSequence(num_prompt, kNumOutput)});
+    rows_.back().sequence.group = group;
     scheduler_->Add(&rows_.back().sequence);
+  }
+  void Cancel(size_t i) {
+    scheduler_->Remove(&rows_[i].sequence, /*ended=*/false);
+    rows_[i].ended = true;
   }
   void Step() {
     scheduler_->NextBatch(&batch_);
@@ -161,10 +180,12 @@ class PacedJob {
     bool waits = false;
     bool ended = false;
     int64_t end_step = 0;
+    bool runs() const { return !sequence.block_table.empty(); }
   };
   const std::deque<Row>& rows() const { return rows_; }
   int64_t num_steps() const { return num_steps_; }
   int64_t num_generated() const { return num_generated_; }
+  int64_t num_free_pages() const { return cache_->num_free_pages(); }
   double page_share() const {
     return static_cast<double>(num_pages_used_) /
            static_cast<double>(num_steps_ * cache_->num_pages());
@@ -203,7 +224,8 @@ TEST(PacedSchedulerTest, ASmallJobStartsAtOnce) {
 }
 
 // While new rows never stop coming: who was put back goes on as soon as what ran ahead has ended.
-TEST(PacedSchedulerTest, WhoRanAheadIsPutBackOnceAndEnds) {
+// Once for that; pages may run short once more.
+TEST(PacedSchedulerTest, WhoRanAheadIsPutBackAndEnds) {
   PacedJob job(350, true, 400);
   for (int step = 0; step < 300; ++step) {
     job.Step();
@@ -218,6 +240,50 @@ TEST(PacedSchedulerTest, WhoRanAheadIsPutBackOnceAndEnds) {
     num_put_back += row.times_put_back;
   }
   EXPECT_GT(num_put_back, 0);
+}
+
+// All of one client wait for the first of them while it computes what they begin with: the round
+// then has nobody in front.
+TEST(PacedSchedulerTest, RowsWithACommonBeginningWaitForIt) {
+  PacedJob job(350, true, 70);
+  job.Step();
+  job.Step();
+  for (int i = 0; i < 5; ++i) job.Add({.job = "common"}, 3 * kPageTokens);
+  job.Step();
+  EXPECT_TRUE(job.rows()[70].runs());
+  EXPECT_FALSE(job.rows()[71].runs());
+  job.Finish();
+  EXPECT_TRUE(job.rows()[74].ended);
+}
+
+TEST(PacedSchedulerTest, NobodyOfLowerPriorityGoesOnBeforeNewOnesOfHigher) {
+  PacedJob job(350, true, 400);
+  for (int step = 0; step < 14; ++step) job.Step();
+  EXPECT_TRUE(std::any_of(job.rows().begin(), job.rows().end(),
+                          [](const PacedJob::Row& row) { return row.waits; }));
+  for (int i = 0; i < 100; ++i) job.Add({.priority = 1});
+  for (int step = 0; step < 100 && !job.rows().back().ended; ++step) {
+    std::vector<bool> waited;
+    for (const PacedJob::Row& row : job.rows()) waited.push_back(row.waits);
+    job.Step();
+    if (job.rows().back().sequence.rank != 0) continue;
+    for (size_t i = 0; i < 400; ++i) {
+      EXPECT_FALSE(waited[i] && job.rows()[i].runs()) << "row " << i << ", step " << step;
+    }
+  }
+  EXPECT_TRUE(job.rows().back().ended);
+}
+
+TEST(PacedSchedulerTest, TheCacheIsFilledAgainAfterACancellation) {
+  PacedJob job(350, true, 1000);
+  for (int step = 0; step < 12; ++step) job.Step();
+  EXPECT_LE(job.num_free_pages(), 35);
+  for (size_t i = 0; i < job.rows().size(); ++i) {
+    if (job.rows()[i].runs() && !job.rows()[i].sequence.is_ahead) job.Cancel(i);
+  }
+  EXPECT_GE(job.num_free_pages(), 150);
+  for (int step = 0; step < 3; ++step) job.Step();
+  EXPECT_LE(job.num_free_pages(), 70);
 }
 
 }  // namespace
